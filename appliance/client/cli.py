@@ -1,0 +1,332 @@
+"""The ``keywatt`` command line: issue, verify and look, over gRPC with mutual TLS. There is no insecure switch."""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from google.protobuf.message import Message
+
+from appliance.client import output
+from appliance.client.client import ClientError, ClientProfile, KeywattClient
+from keywatt.keys.v1 import keys_pb2
+from keywatt.type.v1 import meter_pb2, token_pb2
+from keywatt.vending.v1 import vending_pb2
+
+PROFILE_ENVIRONMENT = "KEYWATT_CLIENT"
+_PROFILE_DEFAULT = Path("~/.config/keywatt/client.toml")
+R = TypeVar("R", bound=Message)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Issue and verify STS tokens through a Keywatt appliance.",
+)
+
+
+class CreditName(enum.StrEnum):
+    """Kinds of credit, in the order of CreditType."""
+
+    ELECTRICITY = "electricity"
+    WATER = "water"
+    GAS = "gas"
+    TIME = "time"
+    ELECTRICITY_CURRENCY = "electricity-currency"
+    WATER_CURRENCY = "water-currency"
+    GAS_CURRENCY = "gas-currency"
+    TIME_CURRENCY = "time-currency"
+
+
+class RegisterName(enum.StrEnum):
+    """Credit registers, in the order of CreditRegister."""
+
+    ELECTRICITY = "electricity"
+    WATER = "water"
+    GAS = "gas"
+    TIME = "time"
+    ELECTRICITY_CURRENCY = "electricity-currency"
+    WATER_CURRENCY = "water-currency"
+    GAS_CURRENCY = "gas-currency"
+    TIME_CURRENCY = "time-currency"
+    ALL = "all"
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    profile: Annotated[
+        Path | None, typer.Option(help=f"Client profile (TOML); else ${PROFILE_ENVIRONMENT}, else {_PROFILE_DEFAULT}.")
+    ] = None,
+) -> None:
+    chosen = profile or Path(os.environ.get(PROFILE_ENVIRONMENT, _PROFILE_DEFAULT)).expanduser()
+    context.obj = chosen
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Meter = Annotated[str, typer.Option(help="Meter number (11 or 13 digits) or meter PAN (18 digits).")]
+Sgc = Annotated[str, typer.Option(help="Supply group code, six digits.")]
+Krn = Annotated[int, typer.Option(help="Key revision number, 1 to 9.")]
+Ti = Annotated[str, typer.Option(help="Tariff index, two digits.")]
+Ea = Annotated[int, typer.Option(help="Encryption algorithm of the meter: 7 or 11.")]
+Tct = Annotated[int, typer.Option(help="Token carrier type, 1 to 7.")]
+Dry = Annotated[bool, typer.Option("--validate-only", help="Check everything, issue nothing.")]
+Reserved = Annotated[str, typer.Option(help="Take the reserved identifier, 00:01, of this date (2026-12-01).")]
+IssueTime = Annotated[str, typer.Option(help="Issue time (2014-03-01T13:00); certification mode only.")]
+
+
+def _meter(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> meter_pb2.MeterConfiguration:
+    if ea not in meter_pb2.EncryptionAlgorithm.values():
+        raise typer.BadParameter("an encryption algorithm is 7 or 11")
+    for name, number in (("--krn", krn), ("--tct", tct)):
+        if number < 0:
+            raise typer.BadParameter(f"{name} is not negative")
+    return meter_pb2.MeterConfiguration(
+        meter_pan=meter,
+        supply_group_code=sgc,
+        key_revision_number=krn,
+        tariff_index=ti,
+        encryption_algorithm=meter_pb2.EncryptionAlgorithm.ValueType(ea),
+        token_carrier_type=tct,
+    )
+
+
+def _certification(issue_time: str) -> token_pb2.CertificationContext | None:
+    return token_pb2.CertificationContext(issue_time=issue_time) if issue_time else None
+
+
+def _run(
+    context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]
+) -> None:
+    try:
+        with KeywattClient(ClientProfile.read(context.obj)) as client:
+            response = work(client)
+    except ClientError as error:
+        raise output.fail(error) from None
+    except ValueError as error:
+        output.errors.print(f"[bold]error[/bold]: {error}")
+        raise typer.Exit(2) from None
+    if as_json:
+        output.show_json(response)
+    else:
+        show(response)
+
+
+@app.command()
+def credit(
+    context: typer.Context,
+    meter: Meter,
+    sgc: Sgc,
+    amount: Annotated[str, typer.Option(help="How much: 25.6")],
+    krn: Krn = 1,
+    ti: Ti = "01",
+    ea: Ea = 11,
+    tct: Tct = 2,
+    kind: Annotated[CreditName, typer.Option(help="What is sold.")] = CreditName.ELECTRICITY,
+    round_up: Annotated[bool, typer.Option("--round-up", help="Round up digits below the step of the field.")] = False,
+    reserved: Reserved = "",
+    issue_time: IssueTime = "",
+    validate_only: Dry = False,
+    json: Json = False,
+) -> None:
+    """Issue a credit token (class 0)."""
+    request = vending_pb2.IssueCreditTokenRequest(
+        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        credit_type=vending_pb2.CreditType.ValueType(list(CreditName).index(kind) + 1),
+        amount=amount,
+        rounding=vending_pb2.ROUNDING_UP if round_up else vending_pb2.ROUNDING_UNSPECIFIED,
+        reserved_identifier_date=reserved,
+        validate_only=validate_only,
+        certification=_certification(issue_time),
+    )
+    _run(context, json, lambda c: c.call(c.vending.IssueCreditToken, request), output.show_credit)
+
+
+@app.command()
+def management(
+    context: typer.Context,
+    meter: Meter,
+    sgc: Sgc,
+    krn: Krn = 1,
+    ti: Ti = "01",
+    ea: Ea = 11,
+    tct: Tct = 2,
+    power_limit: Annotated[int | None, typer.Option(min=0, help="Maximum power limit, W.")] = None,
+    clear_credit: Annotated[RegisterName | None, typer.Option(help="Register to empty.")] = None,
+    tariff_rate: Annotated[int | None, typer.Option(min=0, help="Tariff rate, 0 to 65535.")] = None,
+    clear_tamper: Annotated[bool, typer.Option("--clear-tamper", help="Clear the tamper condition.")] = False,
+    unbalance_limit: Annotated[int | None, typer.Option(min=0, help="Phase unbalance limit, W.")] = None,
+    water_factor: Annotated[int | None, typer.Option(min=0, help="Water meter factor, 0 to 65535.")] = None,
+    extended_set: Annotated[str, typer.Option(help="Extended set: INDEX:DATA.")] = "",
+    proprietary: Annotated[str, typer.Option(help="Proprietary token: SUBCLASS:DATA.")] = "",
+    reserved: Reserved = "",
+    issue_time: IssueTime = "",
+    validate_only: Dry = False,
+    json: Json = False,
+) -> None:
+    """Issue a management token (class 2 other than key change); give exactly one command."""
+    request = vending_pb2.IssueManagementTokenRequest(
+        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        reserved_identifier_date=reserved,
+        validate_only=validate_only,
+        certification=_certification(issue_time),
+    )
+    given = 0
+    for field, number in (
+        ("maximum_power_limit", power_limit),
+        ("tariff_rate", tariff_rate),
+        ("maximum_phase_power_unbalance_limit", unbalance_limit),
+        ("water_meter_factor", water_factor),
+    ):
+        if number is not None:
+            given += 1
+            _assign(request, field, number)
+    if clear_credit is not None:
+        given += 1
+        request.clear_credit = vending_pb2.CreditRegister.ValueType(list(RegisterName).index(clear_credit) + 1)
+    if clear_tamper:
+        given += 1
+        request.clear_tamper.SetInParent()
+    if extended_set:
+        given += 1
+        index, data = _pair(extended_set, "--extended-set")
+        request.extended_set.index, request.extended_set.data = index, data
+    if proprietary:
+        given += 1
+        subclass, data = _pair(proprietary, "--proprietary")
+        request.proprietary.subclass, request.proprietary.data = subclass, data
+    if given != 1:
+        raise typer.BadParameter("give exactly one command, such as --power-limit 5000")
+    _run(context, json, lambda c: c.call(c.vending.IssueManagementToken, request), output.show_management)
+
+
+def _assign(request: vending_pb2.IssueManagementTokenRequest, field: str, number: int) -> None:
+    try:
+        setattr(request, field, number)
+    except ValueError:
+        raise typer.BadParameter(f"{number} is out of range") from None
+
+
+def _pair(text: str, option: str) -> tuple[int, int]:
+    first, colon, second = text.partition(":")
+    if not colon or not first.isdecimal() or not second.isdecimal() or len(text) > 12:
+        raise typer.BadParameter(f"{option} has the form NUMBER:NUMBER")
+    return int(first), int(second)
+
+
+@app.command("meter-test")
+def meter_test(
+    context: typer.Context,
+    test: Annotated[int | None, typer.Option(min=0, max=36, help="Number of the test; 0 for all.")] = None,
+    control: Annotated[str, typer.Option(help="The control field itself, hexadecimal.")] = "",
+    extended_read: Annotated[int | None, typer.Option(min=0, help="Index of an extended read.")] = None,
+    subclass: Annotated[int | None, typer.Option(min=0, max=15, help="Subclass; 0, or 2 for an extended read.")] = None,
+    manufacturer: Annotated[int, typer.Option(min=0, max=65535, help="Manufacturer code; 0 for all.")] = 0,
+    validate_only: Dry = False,
+    json: Json = False,
+) -> None:
+    """Issue a meter test token (class 1), for any meter of a manufacturer."""
+    if (test is not None) + bool(control) + (extended_read is not None) != 1:
+        raise typer.BadParameter("give exactly one of --test, --control and --extended-read")
+    default = 2 if extended_read is not None else 0
+    request = vending_pb2.IssueMeterTestTokenRequest(
+        subclass=default if subclass is None else subclass,
+        manufacturer_code=manufacturer,
+        validate_only=validate_only,
+    )
+    if test is not None:
+        request.test = test
+    elif extended_read is not None:
+        request.extended_read_index = min(extended_read, 0xFFFFFFFF)
+    else:
+        try:
+            request.control = int(control, 16)
+        except ValueError:
+            raise typer.BadParameter("--control is hexadecimal, at most 64 bits") from None
+    _run(context, json, lambda c: c.call(c.vending.IssueMeterTestToken, request), output.show_meter_test)
+
+
+@app.command("key-change")
+def key_change(
+    context: typer.Context,
+    meter: Meter,
+    sgc: Sgc,
+    krn: Krn = 1,
+    ti: Ti = "01",
+    ea: Ea = 11,
+    tct: Tct = 2,
+    new_sgc: Annotated[str, typer.Option(help="New supply group code; the old one if not given.")] = "",
+    new_krn: Annotated[int, typer.Option(min=0, help="New key revision number; 0 keeps the old one.")] = 0,
+    new_ti: Annotated[str, typer.Option(help="New tariff index; the old one if not given.")] = "",
+    set_size: Annotated[int, typer.Option(min=0, help="2 or 3 under EA07, 4 under EA11; 0 for the default.")] = 0,
+    issue_time: IssueTime = "",
+    validate_only: Dry = False,
+    json: Json = False,
+) -> None:
+    """Issue a key-change set: the meter enters every token, in any order, and then holds the new key."""
+    request = vending_pb2.IssueKeyChangeTokensRequest(
+        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        target=meter_pb2.KeyAssignment(
+            supply_group_code=new_sgc or sgc, key_revision_number=new_krn or krn, tariff_index=new_ti or ti
+        ),
+        set_size=min(set_size, 255),
+        validate_only=validate_only,
+        certification=_certification(issue_time),
+    )
+    _run(context, json, lambda c: c.call(c.vending.IssueKeyChangeTokens, request), output.show_key_change)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    token: Annotated[str, typer.Argument(help="The 20 digits, in one piece or in quoted groups of four.")],
+    meter: Meter = "",
+    sgc: Sgc = "",
+    krn: Krn = 1,
+    ti: Ti = "01",
+    ea: Ea = 11,
+    tct: Tct = 2,
+    json: Json = False,
+) -> None:
+    """Say whether a token is genuine for a meter, and what it says. Class 1 needs no meter."""
+    request = vending_pb2.VerifyTokenRequest(token=token)
+    if meter:
+        request.meter.CopyFrom(_meter(meter, sgc, krn, ti, ea, tct))
+    _run(context, json, lambda c: c.call(c.vending.VerifyToken, request), output.show_verification)
+
+
+@app.command()
+def keys(context: typer.Context, json: Json = False) -> None:
+    """List the vending keys: attributes and check values, never a key."""
+
+    def collect(client: KeywattClient) -> keys_pb2.ListVendingKeysResponse:
+        result, page = keys_pb2.ListVendingKeysResponse(), ""
+        while True:
+            request = keys_pb2.ListVendingKeysRequest(page_size=1000, page_token=page)
+            response = client.call(client.keys.ListVendingKeys, request)
+            result.keys.extend(response.keys)
+            page = response.next_page_token
+            if not page:
+                return result
+
+    _run(context, json, collect, output.show_keys)
+
+
+@app.command()
+def status(context: typer.Context, json: Json = False) -> None:
+    """Show identity, versions, mode, clock and counters of the module."""
+    request = keys_pb2.GetModuleStatusRequest()
+    _run(context, json, lambda c: c.call(c.keys.GetModuleStatus, request), output.show_status)
+
+
+def main() -> None:
+    """Entry point ``keywatt``."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A client of the appliance: channel with mutual TLS, the service stubs, and errors with their reason code."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from keywatt.certification.v1 import certification_pb2_grpc
+from keywatt.keys.v1 import keys_pb2_grpc
+from keywatt.vending.v1 import vending_pb2_grpc
+
+T = TypeVar("T")
+
+
+class ClientError(Exception):
+    """A call that failed.
+
+    Attributes:
+        code: gRPC status code.
+        reason: reason code of docs/errors.md; empty if the answer carries none.
+        hint: what to do.
+        retryable: whether the same request can succeed later.
+        details: further fields.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, *, reason: str = "", details: dict[str, str]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.hint = details.pop("hint", "")
+        self.retryable = details.pop("retryable", "false") == "true"
+        self.details = details
+
+
+class ClientProfile(BaseModel):
+    """Where the appliance is and who we are; relative paths count from the file's folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str
+    server_ca: Path
+    certificate: Path
+    private_key: Path
+    timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a TOML file; raises ValueError with a message for a person."""
+        try:
+            profile = cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        folder = path.parent
+        files = {name: folder / getattr(profile, name) for name in ("server_ca", "certificate", "private_key")}
+        return profile.model_copy(update=files)
+
+
+def _error(error: grpc.RpcError) -> ClientError:
+    call: Any = error
+    status = rpc_status.from_call(call)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info):
+            return ClientError(call.code(), call.details() or "", reason=info.reason, details=dict(info.metadata))
+    return ClientError(call.code(), call.details() or "", details={})
+
+
+class KeywattClient:
+    """A connection to one appliance; use it as a context manager.
+
+    Attributes:
+        vending, keys, certification: the generated stubs, to be called through :meth:`call`.
+    """
+
+    def __init__(self, profile: ClientProfile) -> None:
+        """Open the channel; raises ValueError for certificates that cannot be read."""
+        try:
+            credentials = grpc.ssl_channel_credentials(
+                root_certificates=profile.server_ca.read_bytes(),
+                private_key=profile.private_key.read_bytes(),
+                certificate_chain=profile.certificate.read_bytes(),
+            )
+        except OSError as error:
+            raise ValueError(f"{error.filename}: {error.strerror}") from None
+        self._timeout = profile.timeout_seconds
+        self._channel = grpc.secure_channel(profile.address, credentials)
+        self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
+        self.keys = keys_pb2_grpc.KeysServiceStub(self._channel)
+        self.certification = certification_pb2_grpc.CertificationServiceStub(self._channel)
+
+    def call(self, method: Callable[..., T], request: object) -> T:
+        """Call a stub method with the profile's deadline; raises ClientError."""
+        try:
+            return method(request, timeout=self._timeout)
+        except grpc.RpcError as error:
+            raise _error(error) from None
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

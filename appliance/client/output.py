@@ -1,0 +1,166 @@
+"""How the command line shows answers: for a person, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import typer
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+from appliance.client.client import ClientError
+from keywatt.keys.v1 import keys_pb2
+from keywatt.type.v1 import meter_pb2, token_pb2
+from keywatt.vending.v1 import vending_pb2
+
+_UNIT_NAMES = {
+    token_pb2.UNIT_KILOWATT_HOUR: "kWh",
+    token_pb2.UNIT_CUBIC_METRE: "m3",
+    token_pb2.UNIT_MINUTE: "min",
+    token_pb2.UNIT_CURRENCY: "(currency)",
+    token_pb2.UNIT_WATT: "W",
+}
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def show_json(message: Message) -> None:
+    """Print a message as JSON, one object, every field."""
+    text = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    sys.stdout.write(json.dumps(text, indent=2, ensure_ascii=False) + "\n")
+
+
+def amount(value: str, unit: token_pb2.Unit.ValueType) -> str:
+    """Join an amount and its unit."""
+    return f"{value} {_UNIT_NAMES.get(unit, '')}".rstrip()
+
+
+def _row(name: str, value: object) -> None:
+    console.print(f"  {name:<18}{value}")
+
+
+def show_provenance(provenance: token_pb2.Provenance) -> None:
+    """Print where a token was made, with warnings for tokens that no meter in service takes."""
+    if provenance.HasField("key"):
+        _row("vending key", describe_key(provenance.key))
+    _row("module", provenance.module_id)
+    if provenance.certification:
+        _row("note", "CERTIFICATION MODE: no meter in service takes this token")
+    if provenance.HasField("key") and provenance.key.test_key:
+        _row("note", "TEST KEY: no meter in service takes this token")
+    if provenance.sample_tables:
+        _row("note", "SAMPLE TABLES of EA07: only test meters take this token")
+
+
+def describe_key(key: meter_pb2.VendingKeyReference) -> str:
+    """Name a vending key on one line."""
+    name = f"SGC {key.supply_group_code} KRN {key.key_revision_number}"
+    return f"{name}, check value {key.check_value} by {key.check_value_algorithm}"
+
+
+def show_token(token: token_pb2.Token, title: str) -> None:
+    """Print one token with its title."""
+    if token.digits:
+        console.print(f"{title}: [bold]{token.grouped}[/bold]")
+    else:
+        console.print(f"{title}: valid, not issued")
+    if token.HasField("token_identifier"):
+        _row("identifier", f"{token.token_identifier} ({token.token_time})")
+    _row("class", f"{token.token_class}.{token.subclass}")
+
+
+def show_credit(response: vending_pb2.IssueCreditTokenResponse) -> None:
+    """Print a credit token, and key-change tokens that go before it."""
+    for number, token in enumerate(response.key_change_tokens, 1):
+        show_token(token, f"Enter first, key change {number} of {len(response.key_change_tokens)}")
+    show_token(response.token, "Credit token")
+    _row("amount", amount(response.effective_amount, response.unit))
+    show_provenance(response.provenance)
+
+
+def show_management(response: vending_pb2.IssueManagementTokenResponse) -> None:
+    """Print a management token."""
+    show_token(response.token, "Management token")
+    _row("value", amount(response.effective_value, response.unit))
+    show_provenance(response.provenance)
+
+
+def show_meter_test(response: vending_pb2.IssueMeterTestTokenResponse) -> None:
+    """Print a meter test token."""
+    show_token(response.token, "Meter test token")
+    _row("control", f"{response.control:X} (hexadecimal)")
+    show_provenance(response.provenance)
+
+
+def show_key_change(response: vending_pb2.IssueKeyChangeTokensResponse) -> None:
+    """Print a key-change set in its order."""
+    if not response.tokens:
+        console.print("Key change: valid, not issued")
+    for number, token in enumerate(response.tokens, 1):
+        show_token(token, f"Key change {number} of {len(response.tokens)}")
+    show_provenance(response.provenance)
+    _row("new key", describe_key(response.new_key))
+    if response.rollover:
+        _row("note", "rollover: the meter forgets its token identifiers")
+
+
+def show_verification(response: vending_pb2.VerifyTokenResponse) -> None:
+    """Print what a verification found."""
+    if response.result != vending_pb2.VERIFICATION_RESULT_GENUINE:
+        console.print("Not genuine: the token is not for this meter and key, or a digit is wrong")
+        return
+    console.print("Genuine")
+    _row("class", f"{response.token.token_class}.{response.token.subclass}")
+    if response.token.HasField("token_identifier"):
+        _row("identifier", f"{response.token.token_identifier} ({response.token.token_time})")
+    if response.key_change:
+        _row("kind", "key change; its contents are not shown")
+    else:
+        _row("value", amount(response.effective_amount, response.unit))
+    if response.key_expired:
+        _row("note", "the key had expired at this time: the meter refuses the token")
+    show_provenance(response.provenance)
+
+
+def show_keys(response: keys_pb2.ListVendingKeysResponse) -> None:
+    """Print vending keys as a table."""
+    table = Table("SGC", "KRN", "KT", "DKGA", "base", "KEN", "check value", "origin", "protection")
+    for key in response.keys:
+        reference = key.reference
+        table.add_row(
+            reference.supply_group_code,
+            str(reference.key_revision_number),
+            str(int(reference.key_type)),
+            f"{reference.decoder_key_generation_algorithm:02d}",
+            f"{int(reference.base_date):02d}",
+            str(reference.key_expiry_number),
+            f"{reference.check_value} by {reference.check_value_algorithm}",
+            key.origin,
+            keys_pb2.ProtectionLevel.Name(key.protection_level).removeprefix("PROTECTION_LEVEL_").lower(),
+        )
+    console.print(table)
+
+
+def show_status(response: keys_pb2.GetModuleStatusResponse) -> None:
+    """Print the module's status, one field a line."""
+    for field in response.DESCRIPTOR.fields:
+        value: Any = getattr(response, field.name)
+        if field.name == "protection_level":
+            value = keys_pb2.ProtectionLevel.Name(value).removeprefix("PROTECTION_LEVEL_").lower()
+        console.print(f"  {field.name:<28}{str(value).lower() if isinstance(value, bool) else value}")
+    if response.single_user:
+        console.print("  note: appliance and module process run as the same user (development without root)")
+
+
+def fail(error: ClientError) -> typer.Exit:
+    """Print an error for a person, and return the exit to raise."""
+    errors.print(f"[bold]{error.reason or error.code.name}[/bold]: {error}")
+    for name, value in error.details.items():
+        errors.print(f"  {name}: {value}")
+    if error.hint:
+        errors.print(f"  {error.hint}")
+    return typer.Exit(1)

@@ -1,0 +1,65 @@
+"""Configuration of the appliance: one TOML file, strict, no secret in it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from appliance.errors import ConfigurationInvalid
+
+
+class TlsSettings(BaseModel):
+    """Certificates, PEM. Clients must present one that ``client_ca`` signed; there is no other way in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    certificate: Path
+    private_key: Path
+    client_ca: Path
+
+
+class IssuingSettings(BaseModel):
+    """Policy of issuing.
+
+    Args:
+        look_ahead_minutes: how far the identifiers of one meter may run ahead of the clock.
+        automatic_key_change: answer KEY_CHANGE_REQUIRED with the tokens instead of the error, for credit.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    look_ahead_minutes: int = Field(default=30, ge=1, le=1440)
+    automatic_key_change: bool = False
+
+
+class ApplianceSettings(BaseModel):
+    """The appliance.
+
+    Args:
+        listen: address and port, such as 127.0.0.1:8443.
+        module_socket: unix socket of the module process.
+        in_flight_max: module requests that may wait at once; one more is refused with RESOURCE_EXHAUSTED.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: str = Field(pattern=r"^.+:\d{1,5}$")
+    module_socket: Path
+    tls: TlsSettings
+    issuing: IssuingSettings = IssuingSettings()
+    in_flight_max: int = Field(default=256, ge=1, le=10_000)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the file; raises ConfigurationInvalid."""
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationInvalid(f"{path}: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationInvalid(f"{path}: {field}: {first['msg']}") from error

@@ -1,0 +1,88 @@
+"""Errors of the appliance itself; those of the standard are in ``sts.errors``, those of the module in ``hsm.errors``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ApplianceError(Exception):
+    """Base of every error raised by :mod:`appliance`.
+
+    Attributes:
+        reason: stable code, which reaches the client.
+        retryable: whether the same request can succeed later.
+        hint: what the operator should do.
+        details: further fields for the client; never digits, never secrets.
+    """
+
+    reason: ClassVar[str] = "APPLIANCE_ERROR"
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = "See the log of the appliance."
+
+    def __init__(self, message: str, **details: str) -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class FieldMissing(ApplianceError):
+    """A field that the request needs is missing or unspecified."""
+
+    reason = "FIELD_MISSING"
+    hint = "Fill in the field that the message names."
+
+
+class FieldInvalid(ApplianceError):
+    """A field has a value that is not of its form."""
+
+    reason = "FIELD_INVALID"
+    hint = "See the message for the field and its form."
+
+
+class KeyChangeRequired(ApplianceError):
+    """The meter holds another key than it ought to: it needs key-change tokens first."""
+
+    reason = "KEY_CHANGE_REQUIRED"
+    hint = "Issue key-change tokens for the meter, have them entered, then repeat the sale."
+
+
+class IdentifierLookAhead(ApplianceError):
+    """So many tokens for one meter that the next identifier would be too far in the future."""
+
+    reason = "IDENTIFIER_LOOK_AHEAD"
+    retryable = True
+    hint = "Wait a few minutes: one meter takes one token a minute."
+
+
+class IdentifierUsed(ApplianceError):
+    """The reserved identifier of this date was given to this meter before."""
+
+    reason = "IDENTIFIER_USED"
+    hint = "The allowance of this date was issued already; look the token up instead."
+
+
+class CertificationOnly(ApplianceError):
+    """Something that exists in certification mode only."""
+
+    reason = "CLOCK_NOT_SETTABLE"
+    hint = "A time can be given in certification mode only."
+
+
+class IssueTimeMissing(ApplianceError):
+    """Certification mode has no clock of its own."""
+
+    reason = "CLOCK_MISSING"
+    hint = "Give certification.issue_time, a naive local time to the minute."
+
+
+class PageTokenInvalid(ApplianceError):
+    """A page token that this service did not make."""
+
+    reason = "PAGE_TOKEN_INVALID"
+    hint = "Take next_page_token of the page before as it is, or begin again without one."
+
+
+class ConfigurationInvalid(ApplianceError):
+    """The appliance's configuration is missing, wrong, or unsafe for its profile."""
+
+    reason = "CONFIGURATION_INVALID"
+    hint = "See the message for the field; docs/runbook.md lists them all."

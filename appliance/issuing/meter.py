@@ -1,0 +1,52 @@
+"""A meter as a request describes it, and whether it holds the key that it ought to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.errors import KeyChangeRequired
+from hsm.keys import KeyReference, VendingKey
+from sts.identifiers import EncryptionAlgorithm, KeyExpiryNumber, KeyType, MeterPAN, TariffIndex, TokenCarrierType
+from sts.token_identifier import BaseDate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyAssignment:
+    """The vending key and tariff that a meter holds or ought to hold."""
+
+    reference: KeyReference
+    tariff_index: TariffIndex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meter:
+    """A meter with what it holds now; key type, base date and expiry where they are known."""
+
+    pan: MeterPAN
+    holds: KeyAssignment
+    ea: EncryptionAlgorithm
+    carrier: TokenCarrierType
+    key_type: KeyType | None
+    base_date: BaseDate | None
+    key_expiry_number: KeyExpiryNumber | None
+
+    def differences(self, key: VendingKey, assignment: KeyAssignment | None) -> list[str]:
+        """Name what differs between the meter, the record of its vending key and its assignment."""
+        target = assignment or self.holds
+        pairs = {
+            "supply_group_code": (self.holds.reference.supply_group_code, target.reference.supply_group_code),
+            "key_revision_number": (self.holds.reference.key_revision_number, target.reference.key_revision_number),
+            "tariff_index": (self.holds.tariff_index, target.tariff_index),
+            "key_type": (self.key_type or key.key_type, key.key_type),
+            "base_date": (self.base_date or key.base_date, key.base_date),
+            "key_expiry_number": (self.key_expiry_number or key.key_expiry_number, key.key_expiry_number),
+        }
+        return [name for name, (held, wanted) in pairs.items() if held != wanted]
+
+
+def require_current(meter: Meter, key: VendingKey, assignment: KeyAssignment | None) -> None:
+    """Raise KeyChangeRequired, naming the fields, unless the meter holds what it ought to."""
+    differences = meter.differences(key, assignment)
+    if differences:
+        fields = ", ".join(differences)
+        raise KeyChangeRequired(f"the meter needs a key change: {fields}", fields=fields)

@@ -1,0 +1,51 @@
+"""What the appliance knows of its module: identity, zone, keys; read again after every reconnect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hsm.client import ModuleClient
+from hsm.errors import VendingKeyUnknown
+from hsm.keys import KeyReference, VendingKey
+from hsm.status import Mode, ModuleStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleView:
+    """One reading of the module."""
+
+    status: ModuleStatus
+    keys: dict[KeyReference, VendingKey]
+    connection: int
+
+    @property
+    def certification(self) -> bool:
+        """Whether the module replays official tests."""
+        return self.status.mode is Mode.CERTIFICATION
+
+    def key(self, reference: KeyReference) -> VendingKey:
+        """Return a vending key's record; raises VendingKeyUnknown."""
+        try:
+            return self.keys[reference]
+        except KeyError:
+            raise VendingKeyUnknown(f"no vending key {reference}") from None
+
+
+class ModuleCatalogue:
+    """Caches one reading for as long as the connection lasts: the worker reads its token once, at its start."""
+
+    def __init__(self, client: ModuleClient) -> None:
+        self.client = client
+        self._view: ModuleView | None = None
+
+    async def view(self) -> ModuleView:
+        """Return the present reading; raises HsmError if the module does not answer."""
+        view = self._view
+        if view is not None and view.connection == self.client.connections and self.client.is_connected:
+            return view
+        status, keys = await self.client.status(), await self.client.keys()
+        view = ModuleView(
+            status=status, keys={key.reference: key for key in keys}, connection=self.client.connections
+        )
+        self._view = view
+        return view

@@ -1,0 +1,126 @@
+"""What is ordered and what is delivered, in the words of the standard. Delivered digits never show in a repr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from appliance.issuing.meter import KeyAssignment, Meter
+from appliance.issuing.quantities import Unit
+from hsm.keys import VendingKey
+from hsm.requests import Mark
+from sts.credit import CreditSubClass
+from sts.token_identifier import TokenIdentifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When a token is for.
+
+    Args:
+        reserved_date: take the reserved identifier of this date instead of the present minute.
+        issue_time: naive local time, in certification mode only.
+        validate_only: check everything, issue nothing.
+    """
+
+    reserved_date: datetime | None = None
+    issue_time: datetime | None = None
+    validate_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditOrder:
+    """Credit for a meter: ``units`` in least significant bits of the subclass, signed for currency."""
+
+    meter: Meter
+    assignment: KeyAssignment | None
+    subclass: CreditSubClass
+    units: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagementOrder:
+    """A class 2 token other than key change: watts for limits, else the raw sixteen bits."""
+
+    meter: Meter
+    assignment: KeyAssignment | None
+    subclass: int
+    value: int
+    timing: Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterTestOrder:
+    """A class 1 token: the control field and the manufacturer code."""
+
+    subclass: int
+    control: int
+    manufacturer_code: int
+    validate_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChangeOrder:
+    """A key-change set: ``set_size`` 0 takes the default of the algorithm."""
+
+    meter: Meter
+    target: KeyAssignment
+    set_size: int
+    issue_time: datetime | None
+    validate_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where and with what tokens were made."""
+
+    key: VendingKey | None
+    module_id: str
+    marks: Mark
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DeliveredToken:
+    """One token; digits are empty if it was only validated."""
+
+    digits: str
+    token_class: int
+    subclass: int
+    identifier: TokenIdentifier | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Delivery:
+    """A token with what it grants and where it was made."""
+
+    token: DeliveredToken
+    granted: int
+    unit: Unit
+    origin: Origin
+    key_change_tokens: tuple[DeliveredToken, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KeyChangeDelivery:
+    """A key-change set."""
+
+    tokens: tuple[DeliveredToken, ...]
+    origin: Origin
+    new_key: VendingKey
+    rollover: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What a verification found; everything else is empty unless the token is genuine."""
+
+    genuine: bool
+    token_class: int = 0
+    subclass: int = 0
+    identifier: TokenIdentifier | None = None
+    key_change: bool = False
+    key_expired: bool = False
+    value: int = 0
+    unit: Unit = Unit.NUMBER
+    origin: Origin | None = None

@@ -1,0 +1,60 @@
+"""Amounts as exact decimal digits on the outside, as whole least significant bits towards the module."""
+
+from __future__ import annotations
+
+import enum
+import re
+from decimal import Decimal
+
+from sts import errors
+from sts.amount import scale_to_units
+from sts.currency import CURRENCY_MAX_UNITS
+
+_DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,20})?")
+
+
+class Unit(enum.Enum):
+    """What an amount counts: its name, and how many least significant bits make one."""
+
+    KILOWATT_HOUR = ("kWh", 1)
+    CUBIC_METRE = ("m3", 1)
+    MINUTE = ("min", 1)
+    CURRENCY = ("currency", 5)
+    WATT = ("W", 0)
+    NUMBER = ("", 0)
+
+    @property
+    def decimals(self) -> int:
+        """Digits behind the point of the least significant bit."""
+        return self.value[1]
+
+
+def to_units(text: str, unit: Unit, *, round_up: bool) -> int:
+    """Turn decimal digits into least significant bits.
+
+    Args:
+        text: digits with at most one point, ASCII, at most 40 before and 20 behind it.
+        unit: what they count.
+        round_up: round a residue towards plus infinity, as the standard does, instead of refusing it.
+
+    Raises:
+        AmountInvalid, AmountTooFine, AmountTooLarge: as their names say.
+    """
+    if _DECIMAL.fullmatch(text) is None:
+        raise errors.AmountInvalid("an amount is decimal digits with at most one point, such as 25.6")
+    floor_units, residue = scale_to_units(Decimal(text), 10**unit.decimals)
+    if residue and not round_up:
+        raise errors.AmountTooFine(f"the amount has more than {unit.decimals} digits behind the point")
+    units = floor_units + 1 if residue else floor_units
+    if abs(units) > CURRENCY_MAX_UNITS:
+        raise errors.AmountTooLarge("the amount is above what any token holds")
+    return units
+
+
+def to_decimal(units: int, unit: Unit) -> str:
+    """Turn least significant bits into exact decimal digits, with every digit of the unit behind the point."""
+    sign, digits = "-" if units < 0 else "", str(abs(units))
+    if unit.decimals == 0:
+        return sign + digits
+    digits = digits.rjust(unit.decimals + 1, "0")
+    return f"{sign}{digits[: -unit.decimals]}.{digits[-unit.decimals :]}"

@@ -1,0 +1,102 @@
+"""keywatt.keys.v1.KeysService: attributes and check values, never a key."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta
+from typing import Any
+
+from appliance import __version__
+from appliance.errors import FieldInvalid, PageTokenInvalid
+from appliance.issuing.module import ModuleCatalogue
+from appliance.services import to_proto
+from hsm.keys import VendingKey
+from hsm.status import ModuleStatus
+from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+
+_PAGE_DEFAULT = 100
+_PAGE_MAX = 1000
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the module's minutes are naive, in its own zone
+
+
+def _protection(status: ModuleStatus) -> keys_pb2.ProtectionLevel.ValueType:
+    return keys_pb2.PROTECTION_LEVEL_HARDWARE if status.hardware else keys_pb2.PROTECTION_LEVEL_SOFTWARE
+
+
+def _show(key: VendingKey, level: keys_pb2.ProtectionLevel.ValueType) -> keys_pb2.VendingKey:
+    return keys_pb2.VendingKey(
+        reference=to_proto.vending_key(key),
+        activation=key.activation.isoformat(timespec="minutes") if key.activation else "",
+        issued_until=key.issued_until.isoformat(timespec="minutes") if key.issued_until else "",
+        allowed_subclasses=[f"{c}.{s}" for c in (0, 2) for s in range(16) if key.allows(c, s)],
+        key_change_allowed=key.key_change,
+        origin=key.origin.value,
+        protection_level=level,
+    )
+
+
+def _offset(minutes: int) -> str:
+    sign = "-" if minutes < 0 else "+"
+    return f"{sign}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+
+
+class KeysService(keys_pb2_grpc.KeysServiceServicer):
+    """Shows what the module shows."""
+
+    def __init__(self, catalogue: ModuleCatalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ListVendingKeys(  # type: ignore[override]  # noqa: N802 - the stub is for both kinds of server
+        self, request: keys_pb2.ListVendingKeysRequest, context: Any
+    ) -> keys_pb2.ListVendingKeysResponse:
+        """List keys by page; a page token is the name of the last key shown."""
+        if request.page_size > _PAGE_MAX:
+            raise FieldInvalid(f"page_size is at most {_PAGE_MAX}", field="page_size")
+        view = await self._catalogue.view()
+        keys = sorted(view.keys.values(), key=lambda key: str(key.reference))
+        if request.page_token:
+            names = [str(key.reference) for key in keys]
+            if request.page_token not in names:
+                raise PageTokenInvalid("the page token is none of this service")
+            keys = keys[names.index(request.page_token) + 1 :]
+        size = request.page_size or _PAGE_DEFAULT
+        level = _protection(view.status)
+        return keys_pb2.ListVendingKeysResponse(
+            keys=[_show(key, level) for key in keys[:size]],
+            next_page_token=str(keys[size - 1].reference) if len(keys) > size else "",
+        )
+
+    async def GetModuleStatus(  # type: ignore[override]  # noqa: N802
+        self, request: keys_pb2.GetModuleStatusRequest, context: Any
+    ) -> keys_pb2.GetModuleStatusResponse:
+        """Show the module as it is at this moment."""
+        client = self._catalogue.client
+        status = await client.status()
+        return keys_pb2.GetModuleStatusResponse(
+            module_id=status.module_id,
+            mode=status.mode.name.lower(),
+            profile=status.profile.name.lower(),
+            module_version=status.module_version,
+            build_digest=status.source_digest.hex(),
+            library=f"{status.library} {status.library_version}",
+            token_label=status.token_label,
+            token_serial=status.token_serial,
+            tables_name=status.tables_name,
+            tables_digest=status.tables_digest.hex(),
+            sample_tables=status.sample_tables,
+            clock=(_EPOCH + timedelta(minutes=status.clock_minutes)).isoformat(timespec="minutes"),
+            utc_offset=_offset(status.utc_offset_minutes),
+            keys=status.keys,
+            keys_refused=status.keys_refused,
+            issued=status.issued,
+            verified=status.verified,
+            key_changes=status.key_changes,
+            refused=status.refused,
+            self_test_passed=status.self_test_passed,
+            configuration_root_owned=status.config_root_owned,
+            protection_level=_protection(status),
+            single_user=client.peer_user == os.geteuid(),
+            appliance_version=__version__,
+            identifier_past_minutes=status.past_window_minutes,
+            identifier_future_minutes=status.future_window_minutes,
+        )

@@ -1,0 +1,62 @@
+"""From deliveries to protobuf."""
+
+from __future__ import annotations
+
+from appliance.issuing.orders import DeliveredToken, Origin
+from appliance.issuing.quantities import Unit
+from hsm.keys import VendingKey
+from hsm.requests import Mark
+from keywatt.type.v1 import meter_pb2, token_pb2
+from sts.token_number import TokenNumber
+
+_UNITS = {
+    Unit.KILOWATT_HOUR: token_pb2.UNIT_KILOWATT_HOUR,
+    Unit.CUBIC_METRE: token_pb2.UNIT_CUBIC_METRE,
+    Unit.MINUTE: token_pb2.UNIT_MINUTE,
+    Unit.CURRENCY: token_pb2.UNIT_CURRENCY,
+    Unit.WATT: token_pb2.UNIT_WATT,
+    Unit.NUMBER: token_pb2.UNIT_NUMBER,
+}
+
+
+def unit(value: Unit) -> token_pb2.Unit.ValueType:
+    """Name a unit."""
+    return _UNITS[value]
+
+
+def token(delivered: DeliveredToken) -> token_pb2.Token:
+    """Show a token; one that was only validated has no digits."""
+    message = token_pb2.Token(
+        digits=delivered.digits, token_class=delivered.token_class, subclass=delivered.subclass
+    )
+    if delivered.digits:
+        message.grouped = TokenNumber(digits=delivered.digits).grouped
+    if delivered.identifier is not None:
+        message.token_identifier = delivered.identifier.minutes
+        message.token_time = delivered.identifier.local_time.isoformat(timespec="minutes")
+    return message
+
+
+def vending_key(key: VendingKey) -> meter_pb2.VendingKeyReference:
+    """Show a vending key by name and attributes."""
+    return meter_pb2.VendingKeyReference(
+        supply_group_code=key.reference.supply_group_code.digits,
+        key_revision_number=key.reference.key_revision_number.number,
+        key_type=meter_pb2.KeyType.ValueType(key.key_type),
+        base_date=meter_pb2.BaseDate.ValueType(key.base_date),
+        key_expiry_number=key.key_expiry_number.number,
+        decoder_key_generation_algorithm=key.dkga,
+        check_value=key.check_value.hex().upper(),
+        check_value_algorithm=key.check_value_algorithm.label,
+        test_key=key.is_test_key,
+    )
+
+
+def provenance(origin: Origin) -> token_pb2.Provenance:
+    """Show where and with what tokens were made."""
+    return token_pb2.Provenance(
+        key=vending_key(origin.key) if origin.key is not None else None,
+        module_id=origin.module_id,
+        certification=Mark.CERTIFICATION in origin.marks,
+        sample_tables=Mark.SAMPLE_TABLES in origin.marks,
+    )

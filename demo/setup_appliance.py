@@ -1,0 +1,63 @@
+"""Sets the appliance up for development: certificates, its configuration, a client profile. Idempotent.
+
+    python demo/setup_appliance.py --state STATE [--port 8443]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import certificates  # noqa: E402 - beside this script, which is run by path
+
+APPLIANCE_USER = "keywatt"
+
+
+def set_up(state: Path, port: int) -> None:
+    """Write it all below ``state``."""
+    appliance, client = state / "appliance", state / "client"
+    for folder in (appliance, client):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    if certificates.make(appliance, client):
+        print("certificates: made (a development CA, one server, one client)")
+    (appliance / "appliance.toml").write_text(
+        f'listen = "127.0.0.1:{port}"\n'
+        f'module_socket = "{state}/run/module.sock"\n\n'
+        "[tls]\n"
+        f'certificate = "{appliance}/server.pem"\n'
+        f'private_key = "{appliance}/server.key"\n'
+        f'client_ca = "{appliance}/client-ca.pem"\n',
+        "utf-8",
+    )
+    (client / "client.toml").write_text(
+        f'address = "localhost:{port}"\n'
+        'server_ca = "server-ca.pem"\n'
+        'certificate = "client.pem"\n'
+        'private_key = "client.key"\n',
+        "utf-8",
+    )
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(APPLIANCE_USER)
+        for path in (appliance, *appliance.iterdir()):
+            shutil.chown(path, user.pw_uid, user.pw_gid)
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Set the appliance up for development.")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=8443)
+    arguments = parser.parse_args()
+    set_up(arguments.state.resolve(), arguments.port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Errors of the module boundary. Every class says whether a retry helps and what the operator should do.
+
+None carries token digits, key octets or PINs; a PKCS#11 return code is named, its arguments are not.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hsm import reasons
+
+
+class HsmError(Exception):
+    """Base of every error raised by :mod:`hsm`."""
+
+    reason: str = "MODULE_ERROR"
+    retryable: ClassVar[bool] = False
+    hint: str = "See the log of the module process."
+
+
+class ModuleUnavailable(HsmError):
+    """No module process answers on its socket."""
+
+    reason = "MODULE_UNAVAILABLE"
+    retryable = True
+    hint = "Retry with the same request id; if it lasts, see that the module process runs."
+
+
+class ModuleInterrupted(HsmError):
+    """The module process went away while the request was in flight; it may have been executed."""
+
+    reason = "MODULE_INTERRUPTED"
+    retryable = True
+    hint = "Retry with the same request id; the module process restarts by itself."
+
+
+class ModuleTimeout(HsmError):
+    """The module did not answer in time."""
+
+    reason = "MODULE_TIMEOUT"
+    retryable = True
+    hint = "Retry with the same request id; a hung library is cut off and replaced by itself."
+
+
+class ModuleBusy(HsmError):
+    """Too many requests wait for the module."""
+
+    reason = "MODULE_BUSY"
+    retryable = True
+    hint = "Retry after the time given; spread the load or batch it."
+
+
+class ModuleFault(HsmError):
+    """The PKCS#11 library failed; nothing of the request was released."""
+
+    reason = "MODULE_FAULT"
+    retryable = True
+    hint = "Retry once; if it lasts, take the module out of service and see its log."
+
+
+class VendingKeyUnknown(HsmError):
+    """The module holds no vending key of this supply group and revision."""
+
+    reason = "VENDING_KEY_UNKNOWN"
+    hint = "Check supply group code and key revision number; load the key in a ceremony if it is missing."
+
+
+class FrameInvalid(HsmError):
+    """A message on the module's socket that breaks its format."""
+
+    reason = "FRAME_INVALID"
+    hint = "Appliance and module process are of different versions; install the same on both."
+
+
+class RecordInvalid(HsmError):
+    """A key record that does not parse; the module would not have shown it."""
+
+    reason = "KEY_RECORD_INVALID"
+    hint = "Appliance and module process are of different versions; install the same on both."
+
+
+class SelfTestFailed(HsmError):
+    """A known-answer or concurrency self-test failed; the module serves nothing."""
+
+    reason = "SELF_TEST_FAILED"
+    hint = "Take the module out of service; see which test failed in its log."
+
+
+class ModuleRefusal(HsmError):
+    """The module refused an item by one of its rules; nothing was issued."""
+
+    def __init__(self, reason: reasons.Reason) -> None:
+        super().__init__(f"the module refused the request: {reason.name}")
+        self.code = reason
+        self.reason = reason.name
+        self.hint = reasons.hint(reason)

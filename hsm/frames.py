@@ -1,0 +1,148 @@
+"""Messages on the unix socket between appliance and module process: typed, length-prefixed, versioned.
+
+    length (4, of all that follows) version (1) kind (1) zero (2) correlation (8) body
+
+Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), then a request of the
+functionality module. Answer bodies: what the module answered. Several frames may be under way; answers keep the
+order of requests.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from dataclasses import dataclass
+from typing import Self
+
+from hsm import errors
+from hsm.errors import FrameInvalid, HsmError
+from hsm.keys import KeyReference
+from hsm.requests import Operation
+from sts.errors import StsError
+from sts.identifiers import KeyRevisionNumber, SupplyGroupCode
+
+VERSION = 1
+LENGTH = struct.Struct(">I")
+_HEADER = struct.Struct(">BBHQ")
+_REFERENCE = struct.Struct(">6sBx")
+BODY_MAX = 128 * 1024
+FRAME_MAX = _HEADER.size + BODY_MAX
+
+
+class Kind(enum.IntEnum):
+    """What a frame asks for or answers."""
+
+    ISSUE = 1
+    VERIFY = 2
+    KEY_CHANGE = 3
+    CHECK_VALUE = 4
+    STATUS = 5
+    KEYS = 6
+    ERROR = 255
+
+
+OPERATION_OF = {
+    Kind.ISSUE: Operation.ISSUE,
+    Kind.VERIFY: Operation.VERIFY,
+    Kind.KEY_CHANGE: Operation.KEY_CHANGE,
+    Kind.CHECK_VALUE: Operation.CHECK_VALUE,
+    Kind.STATUS: Operation.STATUS,
+}
+
+_ERRORS: dict[str, type[HsmError]] = {
+    error.reason: error
+    for error in (errors.VendingKeyUnknown, errors.FrameInvalid, errors.ModuleFault, errors.ModuleBusy)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One message. Its repr shows no body, which may carry tokens."""
+
+    kind: Kind
+    correlation: int
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Frame(kind={self.kind.name}, correlation={self.correlation}, body=<{len(self.body)} octets>)"
+
+    def pack(self) -> bytes:
+        """Return the octets, length first."""
+        rest = _HEADER.pack(VERSION, self.kind, 0, self.correlation) + self.body
+        return LENGTH.pack(len(rest)) + rest
+
+    @classmethod
+    def unpack(cls, rest: bytes) -> Self:
+        """Read what follows the length; raises FrameInvalid for anything that is not exactly a frame."""
+        if not _HEADER.size <= len(rest) <= FRAME_MAX:
+            raise FrameInvalid("a frame has the wrong length")
+        version, kind, zero, correlation = _HEADER.unpack_from(rest)
+        if version != VERSION or zero != 0 or kind not in Kind.__members__.values():
+            raise FrameInvalid("a frame has an unknown version or kind")
+        return cls(kind=Kind(kind), correlation=correlation, body=rest[_HEADER.size :])
+
+
+def check_length(prefix: bytes) -> int:
+    """Return the length that a prefix announces; raises FrameInvalid before anything so large is read."""
+    length: int = LENGTH.unpack(prefix)[0]
+    if not _HEADER.size <= length <= FRAME_MAX:
+        raise FrameInvalid("a frame announces a length that is out of range")
+    return length
+
+
+def pack_body(reference: KeyReference | None, request: bytes) -> bytes:
+    """Join key reference and request."""
+    if reference is None:
+        return bytes(_REFERENCE.size) + request
+    return _REFERENCE.pack(reference.supply_group_code.digits.encode(), int(reference.key_revision_number)) + request
+
+
+def unpack_body(body: bytes) -> tuple[KeyReference | None, bytes]:
+    """Part key reference and request; raises FrameInvalid."""
+    if len(body) < _REFERENCE.size:
+        raise FrameInvalid("a body lacks its key reference")
+    head, request = body[: _REFERENCE.size], body[_REFERENCE.size :]
+    if head == bytes(_REFERENCE.size):
+        return None, request
+    sgc, krn = _REFERENCE.unpack(head)
+    try:
+        reference = KeyReference(
+            supply_group_code=SupplyGroupCode(digits=sgc.decode("ascii")),
+            key_revision_number=KeyRevisionNumber(number=krn),
+        )
+    except (StsError, UnicodeDecodeError) as error:
+        raise FrameInvalid("a key reference is malformed") from error
+    if head[-1] != 0:
+        raise FrameInvalid("a key reference is malformed")
+    return reference, request
+
+
+def pack_error(correlation: int, error: HsmError) -> Frame:
+    """Make the answer that tells an error: its reason code, a line break, its message."""
+    return Frame(kind=Kind.ERROR, correlation=correlation, body=f"{error.reason}\n{error}".encode()[:BODY_MAX])
+
+
+def unpack_error(body: bytes) -> HsmError:
+    """Return the error that the other side had; one that we do not know becomes a ModuleFault."""
+    reason, _, message = body.decode("utf-8", "replace").partition("\n")
+    return _ERRORS.get(reason, errors.ModuleFault)(message)
+
+
+def pack_labels(labels: list[str]) -> bytes:
+    """Join key records, each with a length of two octets before it."""
+    return b"".join(struct.pack(">H", len(label)) + label.encode("ascii") for label in labels)
+
+
+def unpack_labels(body: bytes) -> list[str]:
+    """Part key records; raises FrameInvalid."""
+    labels, position = [], 0
+    while position < len(body):
+        if len(body) - position < 2:
+            raise FrameInvalid("a key list is cut short")
+        (length,) = struct.unpack_from(">H", body, position)
+        record = body[position + 2 : position + 2 + length]
+        if len(record) != length:
+            raise FrameInvalid("a key list is cut short")
+        labels.append(record.decode("ascii", "replace"))
+        position += 2 + length
+    return labels

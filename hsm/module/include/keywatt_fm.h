@@ -1,0 +1,239 @@
+/*
+ * Interface of the Keywatt functionality module: vendor mechanisms, reason codes and record layouts.
+ *
+ * Every request is one octet string given to C_Sign (mechanisms that use a vending key) or C_Digest (mechanisms that
+ * use none); the answer is the signature or digest. Integers are big-endian. A request begins with a header of eight
+ * octets: version (1), operation (1), count (2), zero (4); so does its answer. Items have fixed lengths, so that the
+ * length of an answer is known before any work is done.
+ */
+#ifndef KEYWATT_FM_H
+#define KEYWATT_FM_H
+
+#include <stdint.h>
+
+#define KW_INTERFACE_VERSION 1
+#define KW_HEADER_LEN 8
+#define KW_BATCH_MAX 1000
+
+/* Vendor mechanisms: CKM_VENDOR_DEFINED | "KW" << 8 | operation. */
+#define KW_MECHANISM_BASE 0x804B5700UL
+enum kw_operation {
+    KW_OP_ISSUE = 0x01,         /* C_Sign: class 0 and 2; C_Digest: class 1 */
+    KW_OP_VERIFY = 0x02,        /* C_Sign: class 0 and 2; C_Digest: class 1 */
+    KW_OP_KEY_CHANGE = 0x03,    /* C_Sign with the old key */
+    KW_OP_CHECK_VALUE = 0x04,   /* C_Sign */
+    KW_OP_STATUS = 0x05,        /* C_Digest */
+    KW_OP_SELF_TEST = 0x06,     /* C_Digest */
+    KW_OP_INIT_TOKEN = 0x10,    /* C_Digest, ceremony */
+    KW_OP_LOAD_KEY = 0x11,      /* C_Digest, ceremony */
+    KW_OP_INSTALL_TABLES = 0x12 /* C_Digest, ceremony */
+};
+#define KW_MECHANISM(operation) (KW_MECHANISM_BASE | (unsigned long)(operation))
+
+/* Issue item: 64 octets. */
+#define KW_ISSUE_ITEM_LEN 64
+#define KW_ISSUE_CLASS 0
+#define KW_ISSUE_SUBCLASS 1
+#define KW_ISSUE_EA 2
+#define KW_ISSUE_FLAGS 3
+#define KW_ISSUE_RND 4
+#define KW_ISSUE_TCT 5
+#define KW_ISSUE_TI 6   /* 2 ASCII digits */
+#define KW_ISSUE_PAN 8  /* 18 ASCII digits */
+#define KW_ISSUE_ZERO 26 /* 6 */
+#define KW_ISSUE_TID 32 /* 4 */
+#define KW_ISSUE_ZERO2 36 /* 4 */
+#define KW_ISSUE_CLOCK 40 /* 8, minutes since 1970 in the system's zone; certification mode only, else 0 */
+#define KW_ISSUE_VALUE 48 /* 16, signed */
+#define KW_ISSUE_FLAG_RESERVED_TID 0x01
+#define KW_ISSUE_FLAG_VALIDATE_ONLY 0x02 /* every rule, but no key is derived and the digits stay zero octets */
+
+/* Issue answer: 48 octets. */
+#define KW_ISSUED_ITEM_LEN 48
+#define KW_ISSUED_REASON 0 /* 2 */
+#define KW_ISSUED_CLASS 2
+#define KW_ISSUED_SUBCLASS 3
+#define KW_ISSUED_MARKS 4
+#define KW_ISSUED_RND 5
+#define KW_ISSUED_TID 8     /* 4 */
+#define KW_ISSUED_DIGITS 12 /* 20 ASCII digits */
+#define KW_ISSUED_VALUE 32  /* 16, signed: what is granted */
+
+#define KW_MARK_CERTIFICATION 0x01
+#define KW_MARK_TEST_KEY 0x02
+#define KW_MARK_SAMPLE_TABLES 0x04
+
+/* Verify item: 48 octets. */
+#define KW_VERIFY_ITEM_LEN 48
+#define KW_VERIFY_EA 0
+#define KW_VERIFY_TCT 1
+#define KW_VERIFY_ZERO 2    /* 2 */
+#define KW_VERIFY_TI 4      /* 2 */
+#define KW_VERIFY_PAN 6     /* 18 */
+#define KW_VERIFY_DIGITS 24 /* 20 */
+#define KW_VERIFY_ZERO2 44  /* 4 */
+
+/* Verify answer: 32 octets. A key-change token shows its subclass and nothing else. */
+#define KW_VERIFIED_ITEM_LEN 32
+#define KW_VERIFIED_REASON 0 /* 2 */
+#define KW_VERIFIED_CLASS 2
+#define KW_VERIFIED_SUBCLASS 3
+#define KW_VERIFIED_MARKS 4
+#define KW_VERIFIED_RND 5
+#define KW_VERIFIED_FLAGS 6
+#define KW_VERIFIED_TID 8    /* 4 */
+#define KW_VERIFIED_VALUE 16 /* 16, signed */
+#define KW_VERIFIED_FLAG_KEY_CHANGE 0x01
+#define KW_VERIFIED_FLAG_KEY_EXPIRED 0x02
+
+/* Key-change item: 64 octets. */
+#define KW_CHANGE_ITEM_LEN 64
+#define KW_CHANGE_EA 0
+#define KW_CHANGE_SET_SIZE 1
+#define KW_CHANGE_TCT 2
+#define KW_CHANGE_NEW_KRN 3
+#define KW_CHANGE_OLD_TI 4  /* 2 */
+#define KW_CHANGE_NEW_TI 6  /* 2 */
+#define KW_CHANGE_PAN 8     /* 18 */
+#define KW_CHANGE_NEW_SGC 26 /* 6 */
+#define KW_CHANGE_CLOCK 32  /* 8 */
+#define KW_CHANGE_FLAGS 40
+#define KW_CHANGE_ZERO 41 /* 23 */
+#define KW_CHANGE_FLAG_VALIDATE_ONLY 0x01
+
+/* Key-change answer: 96 octets. */
+#define KW_CHANGED_ITEM_LEN 96
+#define KW_CHANGED_REASON 0 /* 2 */
+#define KW_CHANGED_COUNT 2
+#define KW_CHANGED_MARKS 3
+#define KW_CHANGED_KEN 4
+#define KW_CHANGED_KRN 5
+#define KW_CHANGED_KT 6
+#define KW_CHANGED_ROLLOVER 7
+#define KW_CHANGED_DIGITS 8 /* 4 x 20 */
+
+/* Check-value answer: 16 octets after the header; the request is a bare header. */
+#define KW_CHECKED_ITEM_LEN 16
+#define KW_CHECKED_REASON 0 /* 2 */
+#define KW_CHECKED_ALGORITHM 2
+#define KW_CHECKED_VALUE 3 /* 3 */
+#define KW_CHECK_ALGORITHM_DES_ZEROS 1
+#define KW_CHECK_ALGORITHM_SHA256_01 2
+
+/* Load-key item: 64 octets; the answer is a check-value answer. */
+#define KW_LOAD_ITEM_LEN 64
+#define KW_LOAD_SGC 0 /* 6 */
+#define KW_LOAD_KRN 6
+#define KW_LOAD_KT 7
+#define KW_LOAD_DKGA 8
+#define KW_LOAD_BDT 9
+#define KW_LOAD_KEN 10
+#define KW_LOAD_KEY_CHANGE 11
+#define KW_LOAD_CLASS0 12 /* 2, one bit a subclass */
+#define KW_LOAD_CLASS2 14 /* 2 */
+#define KW_LOAD_ACT 16    /* 8, minutes since 1970, 0 for none */
+#define KW_LOAD_IUT 24    /* 8 */
+#define KW_LOAD_KEY_LEN 32
+#define KW_LOAD_ZERO 33   /* 7 */
+#define KW_LOAD_KEY 40    /* 20, the rest zero */
+#define KW_LOAD_ZERO2 60  /* 4 */
+
+/* Install-tables item: name (32, zero padded), T1 (16), T2 (16), P (64); the answer is reason (2) and zeros, 16. */
+#define KW_TABLES_ITEM_LEN 128
+#define KW_TABLES_NAME_LEN 32
+#define KW_TABLES_OCTETS 96
+
+/* Init-token item: label (32, blank padded), SO PIN (64, zero padded), user PIN (64); the answer as above. */
+#define KW_INIT_ITEM_LEN 160
+
+/* Status answer: 320 octets after the header; the request is a bare header. */
+#define KW_STATUS_LEN 320
+#define KW_STATUS_MODE 0
+#define KW_STATUS_PROFILE 1
+#define KW_STATUS_CONFIG_ROOT_OWNED 2
+#define KW_STATUS_SELF_TEST 3
+#define KW_STATUS_SAMPLE_TABLES 4
+#define KW_STATUS_LOGGED_IN 5
+#define KW_STATUS_UTC_OFFSET 6      /* 2, signed minutes */
+#define KW_STATUS_CLOCK 8           /* 8, minutes since 1970 in the system's zone */
+#define KW_STATUS_KEYS 16           /* 4 */
+#define KW_STATUS_KEYS_REFUSED 20   /* 4 */
+#define KW_STATUS_ISSUED 24         /* 8 */
+#define KW_STATUS_VERIFIED 32       /* 8 */
+#define KW_STATUS_KEY_CHANGES 40    /* 8 */
+#define KW_STATUS_REFUSED 48        /* 8 */
+#define KW_STATUS_TABLES_NAME 56    /* 32 */
+#define KW_STATUS_TABLES_DIGEST 88  /* 32 */
+#define KW_STATUS_SOURCE_DIGEST 120 /* 32 */
+#define KW_STATUS_MODULE_ID 152     /* 64, zero padded */
+#define KW_STATUS_TOKEN_LABEL 216   /* 32 */
+#define KW_STATUS_TOKEN_SERIAL 248  /* 16 */
+#define KW_STATUS_LIBRARY 264       /* 32, description of the inner library */
+#define KW_STATUS_LIBRARY_VERSION 296 /* 2 */
+#define KW_STATUS_PAST_WINDOW 300   /* 4, minutes */
+#define KW_STATUS_FUTURE_WINDOW 304 /* 4 */
+#define KW_STATUS_FM_VERSION 308    /* 2, major and minor */
+#define KW_STATUS_HARDWARE 310      /* 1 if the inner library calls its slot hardware */
+
+enum kw_mode { KW_MODE_ONLINE = 1, KW_MODE_CEREMONY = 2, KW_MODE_CERTIFICATION = 3 };
+enum kw_profile { KW_PROFILE_DEVELOPMENT = 1, KW_PROFILE_PRODUCTION = 2 };
+
+/* Reason codes of an item; the names reach a client unchanged. */
+enum kw_reason {
+    KW_OK = 0,
+    KW_R_REQUEST_MALFORMED = 1,
+    KW_R_PAN_INVALID = 2,
+    KW_R_PAN_CHECK_DIGIT = 3,
+    KW_R_DRN_CHECK_DIGIT = 4,
+    KW_R_IIN_INVALID = 5,
+    KW_R_TARIFF_INDEX_INVALID = 6,
+    KW_R_SGC_INVALID = 7,
+    KW_R_KEY_REVISION_INVALID = 8,
+    KW_R_KEY_TYPE_INVALID = 9,
+    KW_R_KEY_EXPIRY_INVALID = 10,
+    KW_R_EA_UNKNOWN = 11,
+    KW_R_EA09_WITHDRAWN = 12,
+    KW_R_DKGA_UNKNOWN = 13,
+    KW_R_DKGA_WITHDRAWN = 14,
+    KW_R_EA_DKGA_MISMATCH = 15,
+    KW_R_TCT_INVALID = 16,
+    KW_R_BASE_DATE_INVALID = 17,
+    KW_R_TOKEN_CLASS_RESERVED = 18,
+    KW_R_SUBCLASS_RESERVED = 19,
+    KW_R_KEY_CHANGE_NOT_ISSUABLE = 20,
+    KW_R_CLASS_NOT_ALLOWED = 21,
+    KW_R_CREDIT_UNDER_DEFAULT_KEY = 22,
+    KW_R_COMMON_KEY_CARRIER = 23,
+    KW_R_COMMON_KEY_UNSETTLED = 24,
+    KW_R_AMOUNT_ZERO = 25,
+    KW_R_AMOUNT_NEGATIVE = 26,
+    KW_R_AMOUNT_TOO_LARGE = 27,
+    KW_R_FIELD_OUT_OF_RANGE = 28,
+    KW_R_TID_INVALID = 29,
+    KW_R_TID_RESERVED = 30,
+    KW_R_TID_OUT_OF_WINDOW = 31,
+    KW_R_KEY_EXPIRED = 32,
+    KW_R_KEY_NOT_ACTIVE = 33,
+    KW_R_KEY_ISSUE_PERIOD_OVER = 34,
+    KW_R_KEY_TYPE_TRANSITION = 35,
+    KW_R_KEY_CHANGE_SET_INVALID = 36,
+    KW_R_NEW_KEY_UNKNOWN = 37,
+    KW_R_TOKEN_NUMBER_FORMAT = 38,
+    KW_R_TOKEN_NUMBER_RANGE = 39,
+    KW_R_CRC_MISMATCH = 40,
+    KW_R_CERTIFICATION_KEY = 41,
+    KW_R_CLOCK_NOT_SETTABLE = 42,
+    KW_R_CLOCK_MISSING = 43,
+    KW_R_SAMPLE_TABLES_REFUSED = 44,
+    KW_R_KEY_EXISTS = 45,
+    KW_R_KEY_ALREADY_LOADED = 46,
+    KW_R_KEY_PARITY = 47,
+    KW_R_KEY_INVALID = 48,
+    KW_R_TEST_KEY_REFUSED = 49,
+    KW_R_STA_TABLES_INVALID = 50,
+    KW_R_TOKEN_STORE_FULL = 51,
+    KW_R_CIPHER_FAULT = 52,
+    KW_R_LIBRARY_FAULT = 53
+};
+
+#endif

@@ -1,0 +1,116 @@
+#include "operations.h"
+
+#include <string.h>
+
+#include "octets.h"
+
+/* Lengths of an item and of its answer; items without a key where `keyless`. */
+struct shape {
+    size_t item, answer;
+    bool with_key, keyless, ceremony, online;
+    unsigned items_max; /* 0: a bare header asks for one answer */
+};
+
+static const struct shape *shape_of(enum kw_operation operation)
+{
+    static const struct shape issue = {KW_ISSUE_ITEM_LEN, KW_ISSUED_ITEM_LEN, true, true, false, true, KW_BATCH_MAX};
+    static const struct shape verify = {KW_VERIFY_ITEM_LEN, KW_VERIFIED_ITEM_LEN, true, true, false, true, KW_BATCH_MAX};
+    static const struct shape change = {KW_CHANGE_ITEM_LEN, KW_CHANGED_ITEM_LEN, true, false, false, true, KW_BATCH_MAX};
+    static const struct shape check = {0, KW_CHECKED_ITEM_LEN, true, false, true, true, 0};
+    static const struct shape status = {0, KW_STATUS_LEN, false, true, true, true, 0};
+    static const struct shape self_test = {0, KW_CHECKED_ITEM_LEN, false, true, true, true, 0};
+    static const struct shape load = {KW_LOAD_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape tables = {KW_TABLES_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape init = {KW_INIT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    switch (operation) {
+    case KW_OP_ISSUE:
+        return &issue;
+    case KW_OP_VERIFY:
+        return &verify;
+    case KW_OP_KEY_CHANGE:
+        return &change;
+    case KW_OP_CHECK_VALUE:
+        return &check;
+    case KW_OP_STATUS:
+        return &status;
+    case KW_OP_SELF_TEST:
+        return &self_test;
+    case KW_OP_LOAD_KEY:
+        return &load;
+    case KW_OP_INSTALL_TABLES:
+        return &tables;
+    case KW_OP_INIT_TOKEN:
+        return &init;
+    }
+    return NULL;
+}
+
+bool kw_operation_allowed(enum kw_mode mode, enum kw_operation operation, bool with_key)
+{
+    const struct shape *shape = shape_of(operation);
+    if (shape == NULL || !(with_key ? shape->with_key : shape->keyless))
+        return false;
+    return mode == KW_MODE_CEREMONY ? shape->ceremony : shape->online;
+}
+
+size_t kw_answer_length(enum kw_operation operation, const struct kw_key *key, const uint8_t *request, size_t length)
+{
+    const struct shape *shape = shape_of(operation);
+    if (shape == NULL || !(key != NULL ? shape->with_key : shape->keyless) || length < KW_HEADER_LEN)
+        return 0;
+    if (request[0] != KW_INTERFACE_VERSION || request[1] != operation || !kw_all_zero(request + 4, 4))
+        return 0;
+    size_t count = (size_t)kw_get(request + 2, 2);
+    if (shape->items_max == 0)
+        return count == 0 && length == KW_HEADER_LEN ? KW_HEADER_LEN + shape->answer : 0;
+    if (count == 0 || count > shape->items_max || length != KW_HEADER_LEN + count * shape->item)
+        return 0;
+    return KW_HEADER_LEN + count * shape->answer;
+}
+
+static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, const struct kw_key *key,
+                         const uint8_t *item, uint8_t *answer)
+{
+    switch (operation) {
+    case KW_OP_ISSUE:
+        return kw_issue(module, key, item, answer);
+    case KW_OP_VERIFY:
+        return kw_verify(module, key, item, answer);
+    case KW_OP_KEY_CHANGE:
+        return kw_key_change(module, key, item, answer);
+    case KW_OP_CHECK_VALUE:
+        return kw_check_value(module, key, answer);
+    case KW_OP_STATUS:
+        return kw_status(module, answer);
+    case KW_OP_SELF_TEST:
+        return kw_self_test_pure() ? kw_self_test_inner(&module->inner) : CKR_DEVICE_ERROR;
+    case KW_OP_LOAD_KEY:
+        return kw_load_key(module, item, answer);
+    case KW_OP_INSTALL_TABLES:
+        return kw_install_tables(module, item, answer);
+    case KW_OP_INIT_TOKEN:
+        return kw_init_token(module, item, answer);
+    }
+    return CKR_MECHANISM_INVALID;
+}
+
+CK_RV kw_operate(struct kw_module *module, enum kw_operation operation, const struct kw_key *key,
+                 const uint8_t *request, size_t length, uint8_t *answer)
+{
+    const struct shape *shape = shape_of(operation);
+    size_t total = kw_answer_length(operation, key, request, length);
+    if (shape == NULL || total == 0)
+        return CKR_DATA_INVALID;
+    memset(answer, 0, total);
+    memcpy(answer, request, 4);
+    size_t count = shape->items_max == 0 ? 1 : (size_t)kw_get(request + 2, 2);
+    for (size_t i = 0; i < count; i++) {
+        uint8_t *item_answer = answer + KW_HEADER_LEN + i * shape->answer;
+        CK_RV rv = operate_one(module, operation, key, request + KW_HEADER_LEN + i * shape->item, item_answer);
+        if (rv != CKR_OK) {
+            explicit_bzero(answer, total);
+            return rv;
+        }
+    }
+    return CKR_OK;
+}

@@ -1,0 +1,33 @@
+/* The vendor mechanisms: octets in, octets out. Each file below implements one operation on one item. */
+#ifndef KW_OPERATIONS_H
+#define KW_OPERATIONS_H
+
+#include <stddef.h>
+
+#include "module.h"
+
+/* Length of the answer to a request; 0 if the request is malformed as a whole. `key` is NULL for C_Digest. */
+size_t kw_answer_length(enum kw_operation operation, const struct kw_key *key, const uint8_t *request, size_t length);
+
+/* Do the work; `answer` has the length that kw_answer_length gave. CKR_OK means that every item has its reason. */
+CK_RV kw_operate(struct kw_module *module, enum kw_operation operation, const struct kw_key *key,
+                 const uint8_t *request, size_t length, uint8_t *answer);
+
+/* Whether the operation exists in this mode, with or without a key. */
+bool kw_operation_allowed(enum kw_mode mode, enum kw_operation operation, bool with_key);
+
+/* One item each. A return other than CKR_OK is a fault of the inner library: no answer of the batch is released. */
+CK_RV kw_issue(struct kw_module *module, const struct kw_key *key, const uint8_t *item, uint8_t *answer);
+CK_RV kw_verify(struct kw_module *module, const struct kw_key *key, const uint8_t *item, uint8_t *answer);
+CK_RV kw_key_change(struct kw_module *module, const struct kw_key *old_key, const uint8_t *item, uint8_t *answer);
+CK_RV kw_check_value(struct kw_module *module, const struct kw_key *key, uint8_t *answer);
+CK_RV kw_status(struct kw_module *module, uint8_t *answer);
+CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_install_tables(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_init_token(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+
+/* Known answers: of the ciphers and codecs, and (once logged in) of both derivations inside the inner library. */
+bool kw_self_test_pure(void);
+CK_RV kw_self_test_inner(const struct kw_inner *inner);
+
+#endif

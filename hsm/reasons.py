@@ -1,0 +1,98 @@
+"""Reason codes of the functionality module (``hsm/module/include/keywatt_fm.h``), with what to do about each."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Reason(enum.IntEnum):
+    """Why the module refused one item. Names reach a client unchanged; numbers are those of the C header."""
+
+    OK = 0
+    REQUEST_MALFORMED = 1
+    PAN_INVALID = 2
+    PAN_CHECK_DIGIT = 3
+    DRN_CHECK_DIGIT = 4
+    IIN_INVALID = 5
+    TARIFF_INDEX_INVALID = 6
+    SGC_INVALID = 7
+    KEY_REVISION_INVALID = 8
+    KEY_TYPE_INVALID = 9
+    KEY_EXPIRY_INVALID = 10
+    EA_UNKNOWN = 11
+    EA09_WITHDRAWN = 12
+    DKGA_UNKNOWN = 13
+    DKGA_WITHDRAWN = 14
+    EA_DKGA_MISMATCH = 15
+    TCT_INVALID = 16
+    BASE_DATE_INVALID = 17
+    TOKEN_CLASS_RESERVED = 18
+    SUBCLASS_RESERVED = 19
+    KEY_CHANGE_NOT_ISSUABLE = 20
+    CLASS_NOT_ALLOWED = 21
+    CREDIT_UNDER_DEFAULT_KEY = 22
+    COMMON_KEY_CARRIER = 23
+    COMMON_KEY_UNSETTLED = 24
+    AMOUNT_ZERO = 25
+    AMOUNT_NEGATIVE = 26
+    AMOUNT_TOO_LARGE = 27
+    FIELD_OUT_OF_RANGE = 28
+    TID_INVALID = 29
+    TID_RESERVED = 30
+    TID_OUT_OF_WINDOW = 31
+    KEY_EXPIRED = 32
+    KEY_NOT_ACTIVE = 33
+    KEY_ISSUE_PERIOD_OVER = 34
+    KEY_TYPE_TRANSITION = 35
+    KEY_CHANGE_SET_INVALID = 36
+    NEW_KEY_UNKNOWN = 37
+    TOKEN_NUMBER_FORMAT = 38
+    TOKEN_NUMBER_RANGE = 39
+    CRC_MISMATCH = 40
+    CERTIFICATION_KEY = 41
+    CLOCK_NOT_SETTABLE = 42
+    CLOCK_MISSING = 43
+    SAMPLE_TABLES_REFUSED = 44
+    KEY_EXISTS = 45
+    KEY_ALREADY_LOADED = 46
+    KEY_PARITY = 47
+    KEY_INVALID = 48
+    TEST_KEY_REFUSED = 49
+    STA_TABLES_INVALID = 50
+    TOKEN_STORE_FULL = 51
+    CIPHER_FAULT = 52
+    LIBRARY_FAULT = 53
+
+
+_CORRECT = "Correct the request; the same request will be refused again."
+
+HINTS: dict[Reason, str] = {
+    Reason.KEY_CHANGE_NOT_ISSUABLE: "Sections of a decoder key are made by the key-change operation only.",
+    Reason.CLASS_NOT_ALLOWED: "The record of the vending key does not allow this class and subclass.",
+    Reason.CREDIT_UNDER_DEFAULT_KEY: "A default key (KT 1) takes no credit; change the meter to a unique key first.",
+    Reason.COMMON_KEY_CARRIER: "A common key (KT 3) is for magnetic cards (TCT 01) only.",
+    Reason.COMMON_KEY_UNSETTLED: "Common keys are supported for IIN 600727 under DKGA02 only.",
+    Reason.EA09_WITHDRAWN: "EA09 was withdrawn in 2018; the meter needs EA07 or EA11.",
+    Reason.DKGA_WITHDRAWN: "DKGA01 and DKGA03 are not supported; load a vending key for DKGA02 or DKGA04.",
+    Reason.EA_DKGA_MISMATCH: "EA11 needs a vending key for DKGA04.",
+    Reason.TID_OUT_OF_WINDOW: "The clocks of the appliance and the module differ, or the time asked for is too far off.",
+    Reason.TID_RESERVED: "00:01 is reserved: ask for the reserved identifier explicitly, or take the next minute.",
+    Reason.KEY_EXPIRED: "The key expiry number has passed: change the meters to a new vending key.",
+    Reason.KEY_NOT_ACTIVE: "The vending key is not active yet; see its activation date.",
+    Reason.KEY_ISSUE_PERIOD_OVER: "The issued-until date of the vending key has passed; load its successor.",
+    Reason.NEW_KEY_UNKNOWN: "Load the new vending key in a ceremony first.",
+    Reason.CRC_MISMATCH: "The token is not for this meter and key, or a digit is wrong.",
+    Reason.CERTIFICATION_KEY: "Certification mode works with the public test keys only.",
+    Reason.CLOCK_NOT_SETTABLE: "A time can be given in certification mode only.",
+    Reason.CLOCK_MISSING: "Certification mode has no clock of its own: give the issue time.",
+    Reason.SAMPLE_TABLES_REFUSED: "Install the licensed EA07 tables; the sample tables are for development.",
+    Reason.KEY_PARITY: "Every octet of a DES vending key has odd parity; a digit was mistyped.",
+    Reason.KEY_EXISTS: "Another key of this supply group and revision is loaded; nothing was changed.",
+    Reason.TEST_KEY_REFUSED: "Test keys and production do not mix.",
+    Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
+}
+
+
+def hint(reason: Reason) -> str:
+    """Return what the operator should do about a reason."""
+    return HINTS.get(reason, _CORRECT)

@@ -1,0 +1,364 @@
+"""Requests and answers of the functionality module, octet for octet as in ``module/include/keywatt_fm.h``.
+
+The appliance packs, the worker passes on, the module unpacks; integers are big-endian, lengths fixed.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from hsm.errors import FrameInvalid
+from hsm.reasons import Reason
+
+INTERFACE_VERSION = 1
+BATCH_MAX = 1000
+_HEADER = struct.Struct(">BBH4x")
+HEADER_LENGTH = _HEADER.size
+
+
+class Operation(enum.IntEnum):
+    """The vendor mechanisms."""
+
+    ISSUE = 0x01
+    VERIFY = 0x02
+    KEY_CHANGE = 0x03
+    CHECK_VALUE = 0x04
+    STATUS = 0x05
+    SELF_TEST = 0x06
+    INIT_TOKEN = 0x10
+    LOAD_KEY = 0x11
+    INSTALL_TABLES = 0x12
+
+
+class Mark(enum.IntFlag):
+    """What an answer bears witness of."""
+
+    CERTIFICATION = 0x01
+    TEST_KEY = 0x02
+    SAMPLE_TABLES = 0x04
+
+
+_ISSUE = struct.Struct(">BBBBBB2s18s6xI4xq16s")
+_ISSUED = struct.Struct(">HBBBB2xI20s16s")
+_VERIFY = struct.Struct(">BB2x2s18s20s4x")
+_VERIFIED = struct.Struct(">HBBBBBxI4x16s")
+_CHANGE = struct.Struct(">BBBB2s2s18s6sqB23x")
+_CHANGED = struct.Struct(">HBBBBBB80s8x")
+_CHECKED = struct.Struct(">HB3s10x")
+_LOAD = struct.Struct(">6sBBBBBBHHqqB7x20s4x")
+_TABLES = struct.Struct(">32s96s")
+_INIT = struct.Struct(">32s64s64s")
+_ISSUE_RESERVED_TID = 0x01
+_ISSUE_VALIDATE_ONLY = 0x02
+_CHANGE_VALIDATE_ONLY = 0x01
+_FLAG_KEY_CHANGE = 0x01
+_FLAG_KEY_EXPIRED = 0x02
+
+
+def _signed(value: int) -> bytes:
+    return value.to_bytes(16, "big", signed=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssueItem:
+    """One token to issue.
+
+    Args:
+        token_class, subclass: class 1 takes neither meter nor key.
+        ea, tct, random_number, tariff_index, pan, token_identifier: zero or empty in class 1.
+        value: credit and limits in least significant bits, signed; class 1: control << 16 | manufacturer code; else
+            the raw sixteen bits.
+        reserved: take the reserved identifier 00:01.
+        clock_minutes: minutes since 1970 in the system's zone, in certification mode only; else 0.
+        validate_only: apply every rule, but make no token.
+    """
+
+    token_class: int
+    subclass: int
+    value: int
+    ea: int = 0
+    tct: int = 0
+    random_number: int = 0
+    tariff_index: str = ""
+    pan: str = ""
+    token_identifier: int = 0
+    reserved: bool = False
+    clock_minutes: int = 0
+    validate_only: bool = False
+
+    def pack(self) -> bytes:
+        """Return the 64 octets of the item."""
+        return _ISSUE.pack(
+            self.token_class,
+            self.subclass,
+            self.ea,
+            _ISSUE_RESERVED_TID * self.reserved | _ISSUE_VALIDATE_ONLY * self.validate_only,
+            self.random_number,
+            self.tct,
+            self.tariff_index.encode("ascii"),
+            self.pan.encode("ascii"),
+            self.token_identifier,
+            self.clock_minutes,
+            _signed(self.value),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Issued:
+    """The module's answer to an IssueItem; digits are empty if refused or only validated. Its repr shows no digits."""
+
+    reason: Reason
+    token_class: int
+    subclass: int
+    marks: Mark
+    random_number: int
+    token_identifier: int
+    digits: str
+    granted: int
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 48 octets."""
+        reason, token_class, subclass, marks, rnd, tid, digits, granted = _ISSUED.unpack(octets)
+        return cls(
+            reason=Reason(reason),
+            token_class=token_class,
+            subclass=subclass,
+            marks=Mark(marks),
+            random_number=rnd,
+            token_identifier=tid,
+            digits=digits.rstrip(b"\0").decode("ascii"),
+            granted=int.from_bytes(granted, "big", signed=True),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class VerifyItem:
+    """One token number to verify; in class 1 everything but the digits is zero or empty."""
+
+    digits: str
+    ea: int = 0
+    tct: int = 0
+    tariff_index: str = ""
+    pan: str = ""
+
+    def pack(self) -> bytes:
+        """Return the 48 octets of the item."""
+        tariff_index, pan = self.tariff_index.encode("ascii"), self.pan.encode("ascii")
+        return _VERIFY.pack(self.ea, self.tct, tariff_index, pan, self.digits.encode("ascii"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a genuine token says. A key-change token says no more than that it is one."""
+
+    reason: Reason
+    token_class: int
+    subclass: int
+    marks: Mark
+    random_number: int
+    token_identifier: int
+    value: int
+    is_key_change: bool
+    key_expired: bool
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 32 octets."""
+        reason, token_class, subclass, marks, rnd, flags, tid, value = _VERIFIED.unpack(octets)
+        return cls(
+            reason=Reason(reason),
+            token_class=token_class,
+            subclass=subclass,
+            marks=Mark(marks),
+            random_number=rnd,
+            token_identifier=tid,
+            value=int.from_bytes(value, "big", signed=True),
+            is_key_change=bool(flags & _FLAG_KEY_CHANGE),
+            key_expired=bool(flags & _FLAG_KEY_EXPIRED),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChangeItem:
+    """One key-change set to make; the old key is that of the request, the new one is named here."""
+
+    ea: int
+    set_size: int
+    tct: int
+    pan: str
+    old_tariff_index: str
+    new_tariff_index: str
+    new_supply_group_code: str
+    new_key_revision_number: int
+    clock_minutes: int = 0
+    validate_only: bool = False
+
+    def pack(self) -> bytes:
+        """Return the 64 octets of the item."""
+        return _CHANGE.pack(
+            self.ea,
+            self.set_size,
+            self.tct,
+            self.new_key_revision_number,
+            self.old_tariff_index.encode("ascii"),
+            self.new_tariff_index.encode("ascii"),
+            self.pan.encode("ascii"),
+            self.new_supply_group_code.encode("ascii"),
+            self.clock_minutes,
+            _CHANGE_VALIDATE_ONLY * self.validate_only,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class KeyChanged:
+    """The module's answer to a KeyChangeItem; its repr shows no digits."""
+
+    reason: Reason
+    marks: Mark
+    key_expiry_number: int
+    key_revision_number: int
+    key_type: int
+    rollover: bool
+    tokens: tuple[str, ...]
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 96 octets."""
+        reason, count, marks, ken, krn, kt, rollover, digits = _CHANGED.unpack(octets)
+        return cls(
+            reason=Reason(reason),
+            marks=Mark(marks),
+            key_expiry_number=ken,
+            key_revision_number=krn,
+            key_type=kt,
+            rollover=bool(rollover),
+            tokens=tuple(digits[20 * i : 20 * i + 20].decode("ascii") for i in range(count)),
+        )
+
+
+class CheckValueAlgorithm(enum.IntEnum):
+    """How a check value is computed; a check value without its algorithm says nothing."""
+
+    NONE = 0
+    DES_ENCRYPT_ZEROS = 1
+    SHA256_01_KEY = 2
+
+    @property
+    def label(self) -> str:
+        """How it is printed."""
+        return {0: "none", 1: "DES(VK, 8 zero octets)[0..2]", 2: "SHA-256(01 || VK)[0..2]"}[self.value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckValue:
+    """A key check value, three octets, with its algorithm."""
+
+    reason: Reason
+    algorithm: CheckValueAlgorithm
+    octets: bytes
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 16 octets."""
+        reason, algorithm, value = _CHECKED.unpack(octets)
+        return cls(reason=Reason(reason), algorithm=CheckValueAlgorithm(algorithm), octets=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class LoadKeyItem:
+    """A vending key to load in ceremony mode; its repr shows nothing of the key.
+
+    Args:
+        class0, class2: allowed subclasses, bit n for subclass n.
+        activation, issued_until: minutes since 1970 in the system's zone, 0 for none.
+        key: 8 octets for DKGA02, 20 for DKGA04.
+    """
+
+    supply_group_code: str
+    key_revision_number: int
+    key_type: int
+    dkga: int
+    base_date: int
+    key_expiry_number: int
+    key_change: bool
+    class0: int
+    class2: int
+    activation: int
+    issued_until: int
+    key: bytes
+
+    def pack(self) -> bytes:
+        """Return the 64 octets of the item."""
+        return _LOAD.pack(
+            self.supply_group_code.encode("ascii"),
+            self.key_revision_number,
+            self.key_type,
+            self.dkga,
+            self.base_date,
+            self.key_expiry_number,
+            self.key_change,
+            self.class0,
+            self.class2,
+            self.activation,
+            self.issued_until,
+            len(self.key),
+            self.key,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class InstallTablesItem:
+    """STA tables to install in ceremony mode: a name, and T1 || T2 || P (96 octets)."""
+
+    name: str
+    tables: bytes
+
+    def pack(self) -> bytes:
+        """Return the 128 octets of the item."""
+        return _TABLES.pack(self.name.encode("ascii"), self.tables)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class InitTokenItem:
+    """A token to initialise in ceremony mode."""
+
+    label: str
+    so_pin: str
+    user_pin: str
+
+    def pack(self) -> bytes:
+        """Return the 160 octets of the item."""
+        label = self.label.encode("utf-8").ljust(32)
+        return _INIT.pack(label, self.so_pin.encode("ascii"), self.user_pin.encode("ascii"))
+
+
+Item = IssueItem | VerifyItem | KeyChangeItem | LoadKeyItem | InstallTablesItem | InitTokenItem
+
+_ANSWER_LENGTH = {
+    Operation.ISSUE: _ISSUED.size,
+    Operation.VERIFY: _VERIFIED.size,
+    Operation.KEY_CHANGE: _CHANGED.size,
+}
+
+
+def pack_request(operation: Operation, items: Sequence[Item] = ()) -> bytes:
+    """Return header and items; raises FrameInvalid for more than BATCH_MAX items, or an item beyond its fields."""
+    if len(items) > BATCH_MAX:
+        raise FrameInvalid(f"a batch holds at most {BATCH_MAX} items")
+    try:
+        return _HEADER.pack(INTERFACE_VERSION, operation, len(items)) + b"".join(item.pack() for item in items)
+    except (struct.error, OverflowError, UnicodeEncodeError) as error:
+        raise FrameInvalid("a field does not fit into its octets") from error
+
+
+def split_answer(operation: Operation, answer: bytes, count: int) -> list[bytes]:
+    """Return the item answers of a batch; raises FrameInvalid unless the answer has the length it must have."""
+    length = _ANSWER_LENGTH[operation]
+    if len(answer) != HEADER_LENGTH + count * length or answer[1] != operation:
+        raise FrameInvalid("the module's answer has the wrong length")
+    return [answer[HEADER_LENGTH + i * length : HEADER_LENGTH + (i + 1) * length] for i in range(count)]

@@ -1,0 +1,224 @@
+"""The module process proper: one thread, one session with the functionality module, any number of connections.
+
+Started by the supervisor with the listening socket and the heartbeat page already open. It proves itself before it
+accepts the first connection, and leaves for good at the first fault of the library: a new worker is the remedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import selectors
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+
+from hsm import frames, hardening, self_test
+from hsm.errors import FrameInvalid, HsmError, ModuleFault
+from hsm.frames import Frame, Kind
+from hsm.heartbeat import Heartbeat
+from hsm.requests import Operation, pack_request
+from hsm.session import ModuleSession
+from hsm.session_paths import LIBRARY_PATH
+
+EXIT_SELF_TEST = 3
+EXIT_FAULT = 4
+_PEER_CREDENTIALS = struct.Struct("=iII")
+_READ_SIZE = 256 * 1024
+_CONNECTIONS_MAX = 64
+_UNSENT_MAX = 8 * 1024 * 1024
+
+
+def log(event: str, **fields: object) -> None:
+    """Write one line of the module process's log to standard error; the supervisor passes it on."""
+    print(event, *(f"{name}={value}" for name, value in fields.items()), file=sys.stderr, flush=True)
+
+
+class Connection:
+    """One client: what it has sent and what it has not yet taken."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        """Take over an accepted socket."""
+        self.stream = stream
+        self.received = bytearray()
+        self.unsent = bytearray()
+
+    def take_frame(self) -> Frame | None:
+        """Return the next whole frame, or None; raises FrameInvalid."""
+        if len(self.received) < frames.LENGTH.size:
+            return None
+        length = frames.check_length(bytes(self.received[: frames.LENGTH.size]))
+        end = frames.LENGTH.size + length
+        if len(self.received) < end:
+            return None
+        rest = bytes(self.received[frames.LENGTH.size : end])
+        del self.received[:end]
+        return Frame.unpack(rest)
+
+
+class Worker:
+    """The loop: accept, read a frame, ask the module, answer."""
+
+    def __init__(
+        self, session: ModuleSession, listener: socket.socket, heartbeat: Heartbeat, allowed_users: frozenset[int]
+    ) -> None:
+        """Serve ``session`` to the peers in ``allowed_users`` (numeric user ids)."""
+        self._session = session
+        self._heartbeat = heartbeat
+        self._allowed = allowed_users
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[socket.socket, Connection] = {}
+        self._listener = listener
+        self._stopping = False
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+
+    def stop(self, *_: object) -> None:
+        """End after the request in hand; what is answered is sent."""
+        self._stopping = True
+
+    def serve(self) -> None:
+        """Run until :meth:`stop`; raises ModuleFault when the library fails."""
+        while not self._stopping:
+            for key, events in self._selector.select(timeout=0.5):
+                if key.fileobj is self._listener:
+                    self._accept()
+                    continue
+                connection = self._connections.get(key.fileobj)  # type: ignore[call-overload]  # a socket, see _accept
+                if connection is not None:
+                    self._attend(connection, events)
+        for connection in list(self._connections.values()):
+            connection.stream.setblocking(True)
+            connection.stream.settimeout(1.0)
+            try:
+                connection.stream.sendall(connection.unsent)
+            except OSError:
+                log("answer-not-taken")
+            self._drop(connection)
+
+    def _accept(self) -> None:
+        try:
+            stream, _ = self._listener.accept()
+        except OSError:
+            return
+        raw = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
+        pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)
+        if uid not in self._allowed or len(self._connections) >= _CONNECTIONS_MAX:
+            log("connection-refused", peer_user=uid, peer_process=pid)
+            stream.close()
+            return
+        stream.setblocking(False)
+        self._connections[stream] = Connection(stream)
+        self._selector.register(stream, selectors.EVENT_READ)
+
+    def _drop(self, connection: Connection) -> None:
+        self._selector.unregister(connection.stream)
+        del self._connections[connection.stream]
+        connection.stream.close()
+
+    def _attend(self, connection: Connection, events: int) -> None:
+        try:
+            if events & selectors.EVENT_READ:
+                octets = connection.stream.recv(_READ_SIZE)
+                if not octets:
+                    self._drop(connection)
+                    return
+                connection.received += octets
+                while (frame := connection.take_frame()) is not None:
+                    connection.unsent += self._answer(frame).pack()
+            if connection.unsent:
+                sent = connection.stream.send(connection.unsent)
+                del connection.unsent[:sent]
+        except BlockingIOError:
+            pass
+        except FrameInvalid as error:
+            log("frame-invalid", detail=error)
+            self._drop(connection)
+            return
+        except OSError:
+            self._drop(connection)
+            return
+        if len(connection.unsent) > _UNSENT_MAX:
+            log("client-too-slow")
+            self._drop(connection)
+            return
+        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
+        self._selector.modify(connection.stream, interest)
+
+    def _answer(self, frame: Frame) -> Frame:
+        self._heartbeat.begin()
+        try:
+            return Frame(kind=frame.kind, correlation=frame.correlation, body=self._execute(frame))
+        except ModuleFault as error:
+            # The functionality module refuses malformed requests with a code of its own; all else is the library's.
+            if str(error) == "PKCS#11: DataInvalid":
+                return frames.pack_error(frame.correlation, FrameInvalid("the module finds the request malformed"))
+            raise
+        except HsmError as error:
+            return frames.pack_error(frame.correlation, error)
+        finally:
+            self._heartbeat.end()
+
+    def _execute(self, frame: Frame) -> bytes:
+        if frame.kind is Kind.KEYS:
+            return frames.pack_labels(self._session.labels)
+        if frame.kind is Kind.STATUS:
+            return self._session.operate(Operation.STATUS, pack_request(Operation.STATUS))
+        operation = frames.OPERATION_OF.get(frame.kind)
+        if operation is None:
+            raise FrameInvalid("this kind of frame is an answer")
+        reference, request = frames.unpack_body(frame.body)
+        if len(request) < 2 or request[1] != operation:
+            raise FrameInvalid("a frame and its request name different operations")
+        return self._session.operate(operation, request, reference)
+
+
+def read_pin(path: Path) -> str:
+    """Read the PIN; raises ModuleFault unless the file is this user's and closed to all others."""
+    status = path.stat()
+    if status.st_mode & 0o077 or status.st_uid != os.geteuid():
+        raise ModuleFault(f"{path} must belong to this user and have mode 0600")
+    return path.read_text("ascii").strip()
+
+
+def main() -> int:
+    """Entry point, for the supervisor only."""
+    parser = argparse.ArgumentParser(prog="keywatt-module-worker")
+    parser.add_argument("--listener", type=int, required=True)
+    parser.add_argument("--heartbeat", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--pin-file", type=Path, required=True)
+    parser.add_argument("--library", type=Path, default=LIBRARY_PATH)
+    parser.add_argument("--allow-user", type=int, action="append", required=True)
+    arguments = parser.parse_args()
+    hardening.refuse_root()
+    hardening.die_with_parent(arguments.parent)
+    hardening.harden()
+    heartbeat = Heartbeat(arguments.heartbeat)
+    heartbeat.begin()
+    try:
+        session = ModuleSession(arguments.library).open(read_pin(arguments.pin_file))
+        proved = self_test.run(session)
+    except (HsmError, OSError) as error:
+        log("start-failed", reason=getattr(error, "reason", type(error).__name__), detail=error)
+        return EXIT_SELF_TEST
+    heartbeat.end()
+    listener = socket.socket(fileno=arguments.listener)
+    worker = Worker(session, listener, heartbeat, frozenset(arguments.allow_user))
+    signal.signal(signal.SIGTERM, worker.stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heartbeat.set_ready()
+    log("serving", keys_proved=proved)
+    try:
+        worker.serve()
+    except HsmError as error:
+        log("library-fault", detail=error)
+        return EXIT_FAULT
+    session.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""The token store on disk: numbered folders, and a link to the one in force.
+
+A ceremony works on a copy; only when all of it went well is the link moved, by one rename. The store in force is
+read-only, which keeps SoftHSM from rewriting it at every login; earlier stores stay until someone destroys them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+_NAME = re.compile(r"store-(\d{4})")
+
+
+class TokenStore:
+    """The stores below one folder.
+
+    Args:
+        root: folder that holds ``store-0001``, ``store-0002`` … and the link ``tokens``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.link = root / "tokens"
+
+    @contextlib.contextmanager
+    def draft(self) -> Iterator[Path]:
+        """Yield a writable copy of the store in force (empty if there is none); put it in force if the body succeeds.
+
+        If the body fails, the draft is removed and the store in force stays as it was.
+        """
+        path = self.root / f"store-{self._last_number() + 1:04d}"
+        try:
+            if self.link.exists():
+                shutil.copytree(self.link.resolve(), path)
+                _set_modes(path, directory=0o700, file=0o600)
+            else:
+                path.mkdir(mode=0o700)
+            yield path
+        except BaseException:
+            _set_modes(path, directory=0o700, file=0o600)
+            shutil.rmtree(path)
+            raise
+        _set_modes(path, directory=0o500, file=0o400)
+        _sync_tree(path)
+        self._point_to(path)
+
+    def _last_number(self) -> int:
+        matches = (_NAME.fullmatch(path.name) for path in self.root.iterdir())
+        return max((int(match[1]) for match in matches if match), default=0)
+
+    def _point_to(self, path: Path) -> None:
+        fresh = self.root / ".tokens.new"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(path.name)
+        fresh.rename(self.link)
+        _sync(self.root)
+
+
+def _set_modes(path: Path, *, directory: int, file: int) -> None:
+    if not path.exists():
+        return
+    path.chmod(0o700)
+    for entry in path.iterdir():
+        if entry.is_dir():
+            _set_modes(entry, directory=directory, file=file)
+        else:
+            entry.chmod(file)
+    path.chmod(directory)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(path: Path) -> None:
+    for entry in path.rglob("*"):
+        _sync(entry)
+    _sync(path)

@@ -1,0 +1,140 @@
+"""Sets up SoftHSM and the module process for development; idempotent, by token label.
+
+    python softhsm-config/setup.py --state STATE [--keys FILE] [--mode online|certification]
+
+With root it makes the system users ``keywatt`` (appliance) and ``keywatt-hsm`` (module process) and gives each its
+files; without root, everything belongs to the caller. Prints what it did; a second run changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+APPLIANCE_USER = "keywatt"
+MODULE_USER = "keywatt-hsm"
+LABEL = "keywatt"
+SOFTHSM = (
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
+    "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Users:
+    """The two system users; the same one twice without root."""
+
+    appliance: str
+    module: str
+
+
+def make_users() -> Users:
+    """Make the system users, with root; else name the caller."""
+    if os.geteuid() != 0:
+        caller = pwd.getpwuid(os.geteuid()).pw_name
+        return Users(appliance=caller, module=caller)
+    for user in (APPLIANCE_USER, MODULE_USER):
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"]
+            subprocess.run([*command, "--shell", "/usr/sbin/nologin", user], check=True)
+            print(f"system user {user}: made")
+    # The module's user may hand its socket to the appliance's group.
+    if MODULE_USER not in grp.getgrnam(APPLIANCE_USER).gr_mem:
+        subprocess.run(["usermod", "--append", "--groups", APPLIANCE_USER, MODULE_USER], check=True)
+    return Users(appliance=APPLIANCE_USER, module=MODULE_USER)
+
+
+def make_folder(path: Path, user: str, group: str, mode: int) -> None:
+    """Make a folder with its owner and mode, or correct them."""
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(mode)
+    if os.geteuid() == 0:
+        shutil.chown(path, user, group)
+
+
+def fill(template: str, target: Path, **values: str) -> None:
+    """Write a configuration file from its template, owned by the caller, readable for all."""
+    text = (HERE / template).read_text("utf-8")
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    target.write_text(text, "utf-8")
+    target.chmod(0o644)
+
+
+def write_module_settings(state: Path, users: Users) -> None:
+    """Write the settings of the module process."""
+    lines = [
+        f'socket = "{state}/run/module.sock"',
+        f'module_config = "{state}/module.conf"',
+        f'softhsm_config = "{state}/softhsm2.conf"',
+        f'pin_file = "{state}/module/pin"',
+        f'client_users = ["{users.appliance}"]',
+    ]
+    (state / "module.toml").write_text("\n".join(lines) + "\n", "utf-8")
+    (state / "module.toml").chmod(0o644)
+
+
+def set_up(state: Path, keys: Path, mode: str, utc_offset: str) -> Users:
+    """Do all of it; raises CalledProcessError when the ceremony fails."""
+    users = make_users()
+    library = next((path for path in SOFTHSM if Path(path).exists()), None)
+    if library is None:
+        raise SystemExit("SoftHSM is not installed: apt-get install softhsm2")
+    make_folder(state, "root", "root", 0o755)
+    make_folder(state / "module", users.module, users.module, 0o700)
+    make_folder(state / "run", users.module, users.appliance, 0o750)
+    fill("softhsm2.conf.in", state / "softhsm2.conf", TOKENS=f"{state}/module/tokens")
+    common = {"LIBRARY": library, "TOKEN_LABEL": LABEL, "PROFILE": "development", "UTC_OFFSET": utc_offset}
+    for name, chosen in (("module.conf", mode), ("ceremony.conf", "ceremony")):
+        fill("module.conf.in", state / name, MODE=chosen, MODULE_ID=f"keywatt-{os.uname().nodename}", **common)
+    write_module_settings(state, users)
+    copied = state / "module" / "keys.toml"
+    shutil.copyfile(keys, copied)
+    copied.chmod(0o600)
+    if os.geteuid() == 0:
+        shutil.chown(copied, users.module, users.module)
+    command = [sys.executable, "-P", "-m", "keyloader.development", "--folder", str(state / "module")]
+    command += ["--ceremony-config", str(state / "ceremony.conf"), "--keys", str(copied), "--label", LABEL]
+    sys.stdout.flush()
+    subprocess.run(command, check=True, cwd="/", **as_user(users.module))
+    copied.unlink()
+    return users
+
+
+def as_user(name: str) -> dict[str, object]:
+    """Return what subprocess needs to run as a system user; nothing without root."""
+    if os.geteuid() != 0:
+        return {}
+    return {"user": name, "group": name, "extra_groups": os.getgrouplist(name, pwd.getpwnam(name).pw_gid)}
+
+
+def main() -> int:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Set up SoftHSM and the module process for development.")
+    parser.add_argument("--state", type=Path, required=True, help="folder for everything")
+    parser.add_argument("--keys", type=Path, default=HERE / "development-keys.toml", help="vending keys (TOML)")
+    parser.add_argument("--mode", choices=("online", "certification"), default="online")
+    parser.add_argument("--utc-offset", default="+00:00", help="time zone of token identifiers, +02:00")
+    arguments = parser.parse_args()
+    try:
+        users = set_up(arguments.state.resolve(), arguments.keys, arguments.mode, arguments.utc_offset)
+    except subprocess.CalledProcessError as error:
+        return error.returncode or 1
+    if users.appliance == users.module:
+        print("without root: appliance and module process run as the same user; for development only")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
