@@ -34,8 +34,7 @@ def generate(root: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     sources = sorted(str(path.relative_to(root / "proto")) for path in (root / "proto" / "keywatt").rglob("*.proto"))
     command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root / 'proto'}"]
-    for plugin in ("python", "grpc_python", "mypy", "mypy_grpc"):
-        command.append(f"--{plugin}_out={output}")
+    command += [f"--{plugin}_out={output}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
     bin_directory = sysconfig.get_path("scripts")
     subprocess.run([*command, *sources], check=True, env={"PATH": f"{bin_directory}:/usr/bin:/bin"})
     for directory in [output / "keywatt", *(path for path in (output / "keywatt").rglob("*") if path.is_dir())]:

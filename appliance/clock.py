@@ -24,6 +24,7 @@ def issue_time(
         given: the time of the request, naive.
         certification: whether the module is in certification mode.
         utc_offset_minutes: the system's zone, as the module says.
+        now: the clock, aware.
 
     Raises:
         CertificationOnly: a time was given outside of certification mode.

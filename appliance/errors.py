@@ -1,4 +1,4 @@
-"""Errors of the appliance itself; those of the standard are in ``sts.errors``, those of the module in ``hsm.errors``."""
+"""Errors of the appliance itself; ``sts.errors`` has those of the standard, ``hsm.errors`` those of the module."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from keywatt.certification.v1 import certification_pb2, certification_pb2_grpc
+from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
 from appliance.config import ApplianceSettings
 from appliance.errors import ApplianceError, ConfigurationInvalid
@@ -28,9 +31,6 @@ from hsm import hardening
 from hsm.client import ModuleClient
 from hsm.errors import HsmError
 from hsm.status import Profile
-from keywatt.certification.v1 import certification_pb2, certification_pb2_grpc
-from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
-from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
 logger = structlog.get_logger("keywatt.appliance")
 _MODULE_WAIT_SECONDS = 30.0
@@ -72,7 +72,7 @@ async def _watch_health(client: ModuleClient, servicer: health.aio.HealthService
     while True:
         try:
             await client.status()
-            state = health_pb2.HealthCheckResponse.SERVING
+            state: int = health_pb2.HealthCheckResponse.SERVING
         except HsmError:
             state = health_pb2.HealthCheckResponse.NOT_SERVING
         for name in services:

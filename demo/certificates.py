@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 from pathlib import Path
@@ -40,15 +40,15 @@ class Authority:
         )
 
     def _builder(self, subject: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(_name(subject))
             .issuer_name(_name("Keywatt development CA"))
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=_DAYS))
+            .not_valid_before(now - dt.timedelta(minutes=5))
+            .not_valid_after(now + dt.timedelta(days=_DAYS))
         )
 
     def issue(self, folder: Path, name: str, alternatives: list[x509.GeneralName], *, server: bool) -> None:
@@ -75,13 +75,15 @@ def make(appliance: Path, client: Path) -> bool:
     wanted += [client / n for n in ("client.key", "client.pem", "server-ca.pem")]
     if all(path.exists() for path in wanted):
         certificate = x509.load_pem_x509_certificate((appliance / "server.pem").read_bytes())
-        week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
+        week = dt.datetime.now(dt.UTC) + dt.timedelta(days=7)
         if certificate.not_valid_after_utc > week:
             return False
     authority = Authority()
     local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     authority.issue(appliance, "server", local, server=True)
-    authority.issue(client, "client", [x509.UniformResourceIdentifier("spiffe://keywatt.dev/development")], server=False)
+    authority.issue(
+        client, "client", [x509.UniformResourceIdentifier("spiffe://keywatt.dev/development")], server=False
+    )
     authority.write_certificate(appliance / "client-ca.pem")
     authority.write_certificate(client / "server-ca.pem")
     return True

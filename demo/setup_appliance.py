@@ -1,6 +1,6 @@
 """Sets the appliance up for development: certificates, its configuration, a client profile. Idempotent.
 
-    python demo/setup_appliance.py --state STATE [--port 8443]
+python demo/setup_appliance.py --state STATE [--port 8443]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import certificates  # noqa: E402 - beside this script, which is run by path
+import certificates
 
 APPLIANCE_USER = "keywatt"
 

@@ -38,15 +38,15 @@ class Heartbeat:
         os.close(self.descriptor)
 
     def begin(self) -> None:
-        """The worker enters the library."""
+        """Say that the worker enters the library."""
         _FIELD.pack_into(self._page, _BUSY, time.monotonic_ns())
 
     def end(self) -> None:
-        """The worker is back."""
+        """Say that the worker is back."""
         _FIELD.pack_into(self._page, _BUSY, 0)
 
     def set_ready(self) -> None:
-        """The worker has passed its self-tests and serves."""
+        """Say that the worker has passed its self-tests and serves."""
         _FIELD.pack_into(self._page, _READY, 1)
 
     @property

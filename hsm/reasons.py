@@ -75,7 +75,7 @@ HINTS: dict[Reason, str] = {
     Reason.EA09_WITHDRAWN: "EA09 was withdrawn in 2018; the meter needs EA07 or EA11.",
     Reason.DKGA_WITHDRAWN: "DKGA01 and DKGA03 are not supported; load a vending key for DKGA02 or DKGA04.",
     Reason.EA_DKGA_MISMATCH: "EA11 needs a vending key for DKGA04.",
-    Reason.TID_OUT_OF_WINDOW: "The clocks of the appliance and the module differ, or the time asked for is too far off.",
+    Reason.TID_OUT_OF_WINDOW: "The clocks of appliance and module differ, or the time asked for is too far off.",
     Reason.TID_RESERVED: "00:01 is reserved: ask for the reserved identifier explicitly, or take the next minute.",
     Reason.KEY_EXPIRED: "The key expiry number has passed: change the meters to a new vending key.",
     Reason.KEY_NOT_ACTIVE: "The vending key is not active yet; see its activation date.",

@@ -41,14 +41,14 @@ def _guarded(work: Callable[[], T]) -> T:
 class ModuleSession:
     """One logged-in session; use it from one thread, except where a method says otherwise."""
 
-    def __init__(self, library: Path = LIBRARY_PATH) -> None:
-        """Load the library and find the token; nobody is logged in yet.
+    def __init__(self, library: Path = LIBRARY_PATH, *, loaded: Any = None) -> None:
+        """Load the library, or share one that is loaded; nobody is logged in yet.
 
         Raises:
             ModuleUnavailable: the library does not load, or its configuration is refused.
         """
         try:
-            self._library = pkcs11.lib(str(library))
+            self._library = loaded if loaded is not None else pkcs11.lib(str(library))
         except (pkcs11.exceptions.PKCS11Error, RuntimeError, OSError) as error:
             raise ModuleUnavailable(f"the functionality module does not start: {type(error).__name__}") from error
         self._session: Any = None
@@ -74,9 +74,7 @@ class ModuleSession:
     @contextmanager
     def sibling(self) -> Iterator[Self]:
         """Open a second session under the same login, for another thread, and close it again."""
-        other = type(self).__new__(type(self))
-        other._library = self._library
-        other._session = _guarded(lambda: self._library.get_slots()[0].get_token().open())
+        other = type(self)(loaded=self._library).open(None)
         try:
             other.reload_keys()
             yield other
@@ -99,7 +97,7 @@ class ModuleSession:
         """Read the keys that the module shows."""
         template = {pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY}
         objects = _guarded(lambda: list(self._session.get_objects(template)))
-        self.labels = [_guarded(lambda handle=handle: str(handle.label)) for handle in objects]
+        self.labels = _guarded(lambda: [str(handle.label) for handle in objects])
         keys = [VendingKey.from_label(label) for label in self.labels]
         self._keys = {key.reference: (key, handle) for key, handle in zip(keys, objects, strict=True)}
 

@@ -21,7 +21,7 @@ from keyloader.errors import KeyLoaderError
 from keyloader.token_store import TokenStore
 
 
-class _Unchanged(Exception):  # noqa: N818 - no error: it takes the draft back
+class _Unchanged(Exception):
     """Nothing was loaded that was not there: the draft is not put in force."""
 
 
@@ -47,6 +47,11 @@ def _load(ceremony: Ceremony, items: list[LoadKeyItem]) -> int:
     return loaded
 
 
+def _keep_or_leave(changed: bool) -> None:
+    if not changed:
+        raise _Unchanged
+
+
 def set_up(folder: Path, ceremony_config: Path, label: str, items: list[LoadKeyItem]) -> None:
     """Initialise the token unless it stands, and load what is missing.
 
@@ -62,8 +67,7 @@ def set_up(folder: Path, ceremony_config: Path, label: str, items: list[LoadKeyI
                 session.close()
                 session.open(user_pin)
                 loaded = _load(Ceremony(session), items)
-            if not is_new and not loaded:
-                raise _Unchanged
+            _keep_or_leave(is_new or loaded > 0)
     except _Unchanged:
         print("  nothing to change")
 

@@ -71,5 +71,5 @@ class CurrencyAmount:
     def units(self) -> int:
         """What the field is worth, signed, in units of 1e-5."""
         exponent = self.field >> 14 & 0x1F
-        magnitude = (self.field & MANTISSA_MAX) * 10**exponent + _OFFSETS[exponent]
+        magnitude: int = (self.field & MANTISSA_MAX) * int(10**exponent) + _OFFSETS[exponent]
         return -magnitude if self.field >> 19 else magnitude

@@ -109,7 +109,7 @@ def dkga04_block(context: KeyContext) -> bytes:
 
 
 def derive(vending_key: bytes, context: KeyContext, des_block: DesBlock | None = None) -> DecoderKey:
-    """Reference derivation of a decoder key.
+    """Derive a decoder key, for reference.
 
     Args:
         vending_key: 8 octets for DKGA02, 20 for DKGA04.

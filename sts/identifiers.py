@@ -1,4 +1,4 @@
-"""Identifiers of a meter and of a vending key (IEC 62055-41, clause 6.1: MeterPAN, TCT, DKGA, EA, SGC, TI, KRN, KT, KEN).
+"""Identifiers of a meter and of a vending key (IEC 62055-41, clause 6.1: MeterPAN, TCT, SGC, TI, KRN, KT, KEN …).
 
 Each type refuses what the standard does not allow, so that a value which exists is valid.
 """

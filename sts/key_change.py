@@ -193,7 +193,9 @@ class KeyChange:
             KeyChangeSetInvalid: EA11 without an SGC.
         """
         ea = self.decoder_key.ea
-        words = [int.from_bytes(self.decoder_key.octets[i : i + 4], "big") for i in range(0, ea.decoder_key_bits // 8, 4)]
+        words = [
+            int.from_bytes(self.decoder_key.octets[i : i + 4], "big") for i in range(0, ea.decoder_key_bits // 8, 4)
+        ]
         sgc = self.supply_group_code
         first = FirstSection(
             ken_high=self.key_expiry_number.number >> 4,

@@ -27,5 +27,5 @@ def require_transition(old: KeyType, new: KeyType, carrier: TokenCarrierType = T
 
 
 def is_rollover(old: BaseDate, new: BaseDate) -> bool:
-    """True exactly when the new key's base date is later: the meter then forgets its token identifiers."""
+    """Tell whether a change is a rollover (new base date later); meter then forgets its token identifiers."""
     return new.midnight > old.midnight

@@ -138,7 +138,7 @@ class VirtualMeter:
             return self._test(frame)
         if frame.token_class == 2 and frame.subclass in KEY_CHANGE_SUBCLASSES:
             return self._take_section(frame)
-        if frame.token_class == 0 and frame.subclass not in CreditSubClass:
+        if frame.token_class == 0 and frame.subclass >= len(CreditSubClass):
             return Result.FUNCTION_ERROR
         refusal = self._validate(frame)
         return refusal if refusal is not None else self._execute(frame)

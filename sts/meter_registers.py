@@ -60,7 +60,7 @@ class MeterRegisters:
     def clear(self, register: ClearCreditRegister) -> None:
         """Empty one register, or all."""
         for subclass in CreditSubClass:
-            if register is ClearCreditRegister.ALL or subclass == register:
+            if register is ClearCreditRegister.ALL or int(subclass) == int(register):
                 self._credit[subclass] = 0
 
     def set_load(self, *, watts: int, unbalance_watts: int = 0) -> None:

@@ -1,6 +1,6 @@
 """The 20-digit token number (IEC 62055-41, clauses 6.4.2 and 6.4.3): class bits transposed into the block.
 
-    Token66 = (B[28:27] << 64) | (B with bits 28 and 27 replaced by the class)
+Token66 = (B[28:27] << 64) | (B with bits 28 and 27 replaced by the class)
 """
 
 from __future__ import annotations

@@ -10,12 +10,12 @@ from typing import Annotated, TypeVar
 
 import typer
 from google.protobuf.message import Message
-
-from appliance.client import output
-from appliance.client.client import ClientError, ClientProfile, KeywattClient
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
+
+from appliance.client import output
+from appliance.client.client import ClientError, ClientProfile, KeywattClient
 
 PROFILE_ENVIRONMENT = "KEYWATT_CLIENT"
 _PROFILE_DEFAULT = Path("~/.config/keywatt/client.toml")
@@ -99,9 +99,7 @@ def _certification(issue_time: str) -> token_pb2.CertificationContext | None:
     return token_pb2.CertificationContext(issue_time=issue_time) if issue_time else None
 
 
-def _run(
-    context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]
-) -> None:
+def _run(context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]) -> None:
     try:
         with KeywattClient(ClientProfile.read(context.obj)) as client:
             response = work(client)

@@ -11,11 +11,10 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from keywatt.certification.v1 import certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2_grpc
 from keywatt.vending.v1 import vending_pb2_grpc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 T = TypeVar("T")
 

@@ -9,13 +9,13 @@ from typing import Any
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from keywatt.keys.v1 import keys_pb2
+from keywatt.type.v1 import meter_pb2, token_pb2
+from keywatt.vending.v1 import vending_pb2
 from rich.console import Console
 from rich.table import Table
 
 from appliance.client.client import ClientError
-from keywatt.keys.v1 import keys_pb2
-from keywatt.type.v1 import meter_pb2, token_pb2
-from keywatt.vending.v1 import vending_pb2
 
 _UNIT_NAMES = {
     token_pb2.UNIT_KILOWATT_HOUR: "kWh",
@@ -30,7 +30,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def show_json(message: Message) -> None:
     """Print a message as JSON, one object, every field."""
-    text = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    text = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     sys.stdout.write(json.dumps(text, indent=2, ensure_ascii=False) + "\n")
 
 

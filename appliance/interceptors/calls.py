@@ -9,9 +9,9 @@ from typing import Any
 
 import grpc
 import structlog
+from keywatt.vending.v1 import vending_pb2
 
 from appliance.interceptors.status import INTERNAL_REASON, to_status
-from keywatt.vending.v1 import vending_pb2
 
 logger = structlog.get_logger("keywatt.appliance")
 _OWN_PACKAGES = "/" + vending_pb2.DESCRIPTOR.package.split(".", 1)[0] + "."
@@ -31,14 +31,20 @@ def _places(error: BaseException) -> list[str]:
     return [f"{frame.filename}:{frame.lineno}:{frame.name}" for frame in traceback.extract_tb(error.__traceback__)][-5:]
 
 
+def _log_failure(method: str, error: Exception) -> None:
+    logger.error("call-failed", method=method, error=type(error).__name__, at=_places(error))
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Surrounds the unary calls of ``keywatt.*``; health and reflection pass through."""
 
-    async def intercept_service(  # type: ignore[override]  # the stub fixes the message types
-        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Wrap the handler."""
-        handler = await continuation(handler_call_details)
+        handler: grpc.RpcMethodHandler[Any, Any] | None = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or handler.unary_unary is None or not method.startswith(_OWN_PACKAGES):
             return handler
@@ -52,7 +58,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             except Exception as error:  # noqa: BLE001 - every error must become a status, and none may leak
                 reason, status = to_status(error)
                 if reason == INTERNAL_REASON:
-                    logger.error("call-failed", method=method, error=type(error).__name__, at=_places(error))
+                    _log_failure(method, error)
                 await context.abort(
                     grpc.StatusCode[_code_name(status.code)],
                     status.message,

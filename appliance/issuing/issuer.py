@@ -85,7 +85,8 @@ class Issuer:
         """
         view = await self._catalogue.view()
         key = view.key(order.meter.holds.reference)
-        holds, before = order.meter.holds, ()
+        holds = order.meter.holds
+        before: tuple[DeliveredToken, ...] = ()
         if order.meter.differences(key, order.assignment) and self._automatic_key_change:
             holds = order.assignment or holds
             change = KeyChangeOrder(

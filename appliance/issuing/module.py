@@ -44,8 +44,6 @@ class ModuleCatalogue:
         if view is not None and view.connection == self.client.connections and self.client.is_connected:
             return view
         status, keys = await self.client.status(), await self.client.keys()
-        view = ModuleView(
-            status=status, keys={key.reference: key for key in keys}, connection=self.client.connections
-        )
+        view = ModuleView(status=status, keys={key.reference: key for key in keys}, connection=self.client.connections)
         self._view = view
         return view

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from appliance.issuing.issuer import Issuer
 from keywatt.certification.v1 import certification_pb2, certification_pb2_grpc
+
+from appliance.issuing.issuer import Issuer
 
 
 class CertificationService(certification_pb2_grpc.CertificationServiceServicer):
@@ -14,7 +15,7 @@ class CertificationService(certification_pb2_grpc.CertificationServiceServicer):
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
 
-    async def ResetTokenIdentifiers(  # type: ignore[override]  # noqa: N802 - the stub is for both kinds of server
+    async def ResetTokenIdentifiers(  # noqa: N802 - gRPC's name
         self, request: certification_pb2.ResetTokenIdentifiersRequest, context: Any
     ) -> certification_pb2.ResetTokenIdentifiersResponse:
         """Forget every identifier."""

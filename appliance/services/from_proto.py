@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+from keywatt.type.v1 import meter_pb2, token_pb2
+from keywatt.vending.v1 import vending_pb2
+
 from appliance.errors import FieldInvalid, FieldMissing
+from appliance.issuing.issuer import unit_of
 from appliance.issuing.meter import KeyAssignment, Meter
 from appliance.issuing.orders import CreditOrder, KeyChangeOrder, ManagementOrder, MeterTestOrder, Timing
 from appliance.issuing.quantities import to_units
-from appliance.issuing.issuer import unit_of
 from hsm.keys import KeyReference
-from keywatt.type.v1 import meter_pb2, token_pb2
-from keywatt.vending.v1 import vending_pb2
 from sts import errors as sts_errors
 from sts.amount import AMOUNT16_MAX_UNITS
 from sts.credit import CreditSubClass
@@ -35,12 +36,13 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 
 def _moment(text: str, shape: re.Pattern[str], field: str, form: str) -> datetime:
+    refusal = FieldInvalid(f"{field} has the form {form}", field=field)
+    if shape.fullmatch(text) is None:
+        raise refusal
     try:
-        if shape.fullmatch(text) is None:
-            raise ValueError(form)
         return datetime.fromisoformat(text)
     except ValueError:
-        raise FieldInvalid(f"{field} has the form {form}", field=field) from None
+        raise refusal from None
 
 
 def _assignment(sgc: str, krn: int, ti: str) -> KeyAssignment:
@@ -112,7 +114,9 @@ def credit_order(request: vending_pb2.IssueCreditTokenRequest) -> CreditOrder:
     )
 
 
-def _command(request: vending_pb2.IssueManagementTokenRequest) -> tuple[int, int]:
+def _command(  # noqa: C901 - one case for each command of the message
+    request: vending_pb2.IssueManagementTokenRequest,
+) -> tuple[int, int]:
     match request.WhichOneof("command"):
         case "maximum_power_limit":
             return ManagementSubClass.SET_MAXIMUM_POWER_LIMIT, request.maximum_power_limit
@@ -190,7 +194,7 @@ def meter_test_order(request: vending_pb2.IssueMeterTestTokenRequest) -> MeterTe
 def key_change_order(request: vending_pb2.IssueKeyChangeTokensRequest) -> KeyChangeOrder:
     """Read a key-change request; raises StsError or ApplianceError."""
     for name in ("meter", "target"):
-        if not request.HasField(name):  # type: ignore[arg-type]  # the stub wants a literal
+        if not request.HasField(name):
             raise FieldMissing(f"{name} is missing", field=name)
     if request.set_size not in (0, 2, 3, 4):
         raise sts_errors.KeyChangeSetInvalid("a key-change set has two, three or four tokens")

@@ -6,13 +6,14 @@ import os
 from datetime import datetime, timedelta
 from typing import Any
 
+from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+
 from appliance import __version__
 from appliance.errors import FieldInvalid, PageTokenInvalid
 from appliance.issuing.module import ModuleCatalogue
 from appliance.services import to_proto
 from hsm.keys import VendingKey
 from hsm.status import ModuleStatus
-from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
 
 _PAGE_DEFAULT = 100
 _PAGE_MAX = 1000
@@ -46,7 +47,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
     def __init__(self, catalogue: ModuleCatalogue) -> None:
         self._catalogue = catalogue
 
-    async def ListVendingKeys(  # type: ignore[override]  # noqa: N802 - the stub is for both kinds of server
+    async def ListVendingKeys(  # noqa: N802 - gRPC's name
         self, request: keys_pb2.ListVendingKeysRequest, context: Any
     ) -> keys_pb2.ListVendingKeysResponse:
         """List keys by page; a page token is the name of the last key shown."""
@@ -66,7 +67,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
             next_page_token=str(keys[size - 1].reference) if len(keys) > size else "",
         )
 
-    async def GetModuleStatus(  # type: ignore[override]  # noqa: N802
+    async def GetModuleStatus(  # noqa: N802
         self, request: keys_pb2.GetModuleStatusRequest, context: Any
     ) -> keys_pb2.GetModuleStatusResponse:
         """Show the module as it is at this moment."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from keywatt.type.v1 import meter_pb2, token_pb2
+
 from appliance.issuing.orders import DeliveredToken, Origin
 from appliance.issuing.quantities import Unit
 from hsm.keys import VendingKey
 from hsm.requests import Mark
-from keywatt.type.v1 import meter_pb2, token_pb2
 from sts.token_number import TokenNumber
 
 _UNITS = {
@@ -26,9 +27,7 @@ def unit(value: Unit) -> token_pb2.Unit.ValueType:
 
 def token(delivered: DeliveredToken) -> token_pb2.Token:
     """Show a token; one that was only validated has no digits."""
-    message = token_pb2.Token(
-        digits=delivered.digits, token_class=delivered.token_class, subclass=delivered.subclass
-    )
+    message = token_pb2.Token(digits=delivered.digits, token_class=delivered.token_class, subclass=delivered.subclass)
     if delivered.digits:
         message.grouped = TokenNumber(digits=delivered.digits).grouped
     if delivered.identifier is not None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
+
 from appliance.errors import FieldMissing
 from appliance.issuing.issuer import Issuer
 from appliance.issuing.quantities import to_decimal
 from appliance.services import from_proto, to_proto
-from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 from sts.token_number import TokenNumber
 
 
@@ -18,7 +19,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
 
-    async def IssueCreditToken(  # type: ignore[override]  # noqa: N802 - the stub is for both kinds of server
+    async def IssueCreditToken(  # noqa: N802 - gRPC's name
         self, request: vending_pb2.IssueCreditTokenRequest, context: Any
     ) -> vending_pb2.IssueCreditTokenResponse:
         """Issue a credit token."""
@@ -31,7 +32,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             key_change_tokens=[to_proto.token(token) for token in delivery.key_change_tokens],
         )
 
-    async def IssueManagementToken(  # type: ignore[override]  # noqa: N802
+    async def IssueManagementToken(  # noqa: N802
         self, request: vending_pb2.IssueManagementTokenRequest, context: Any
     ) -> vending_pb2.IssueManagementTokenResponse:
         """Issue a management token."""
@@ -43,7 +44,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             provenance=to_proto.provenance(delivery.origin),
         )
 
-    async def IssueMeterTestToken(  # type: ignore[override]  # noqa: N802
+    async def IssueMeterTestToken(  # noqa: N802
         self, request: vending_pb2.IssueMeterTestTokenRequest, context: Any
     ) -> vending_pb2.IssueMeterTestTokenResponse:
         """Issue a meter test token."""
@@ -55,7 +56,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             provenance=to_proto.provenance(delivery.origin),
         )
 
-    async def IssueKeyChangeTokens(  # type: ignore[override]  # noqa: N802
+    async def IssueKeyChangeTokens(  # noqa: N802
         self, request: vending_pb2.IssueKeyChangeTokensRequest, context: Any
     ) -> vending_pb2.IssueKeyChangeTokensResponse:
         """Make a key-change set."""
@@ -67,7 +68,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             rollover=delivery.rollover,
         )
 
-    async def VerifyToken(  # type: ignore[override]  # noqa: N802
+    async def VerifyToken(  # noqa: N802
         self, request: vending_pb2.VerifyTokenRequest, context: Any
     ) -> vending_pb2.VerifyTokenResponse:
         """Verify a token."""

@@ -38,10 +38,10 @@ enum kw_operation {
 #define KW_ISSUE_FLAGS 3
 #define KW_ISSUE_RND 4
 #define KW_ISSUE_TCT 5
-#define KW_ISSUE_TI 6   /* 2 ASCII digits */
-#define KW_ISSUE_PAN 8  /* 18 ASCII digits */
-#define KW_ISSUE_ZERO 26 /* 6 */
-#define KW_ISSUE_TID 32 /* 4 */
+#define KW_ISSUE_TI 6     /* 2 ASCII digits */
+#define KW_ISSUE_PAN 8    /* 18 ASCII digits */
+#define KW_ISSUE_ZERO 26  /* 6 */
+#define KW_ISSUE_TID 32   /* 4 */
 #define KW_ISSUE_ZERO2 36 /* 4 */
 #define KW_ISSUE_CLOCK 40 /* 8, minutes since 1970 in the system's zone; certification mode only, else 0 */
 #define KW_ISSUE_VALUE 48 /* 16, signed */
@@ -92,11 +92,11 @@ enum kw_operation {
 #define KW_CHANGE_SET_SIZE 1
 #define KW_CHANGE_TCT 2
 #define KW_CHANGE_NEW_KRN 3
-#define KW_CHANGE_OLD_TI 4  /* 2 */
-#define KW_CHANGE_NEW_TI 6  /* 2 */
-#define KW_CHANGE_PAN 8     /* 18 */
+#define KW_CHANGE_OLD_TI 4   /* 2 */
+#define KW_CHANGE_NEW_TI 6   /* 2 */
+#define KW_CHANGE_PAN 8      /* 18 */
 #define KW_CHANGE_NEW_SGC 26 /* 6 */
-#define KW_CHANGE_CLOCK 32  /* 8 */
+#define KW_CHANGE_CLOCK 32   /* 8 */
 #define KW_CHANGE_FLAGS 40
 #define KW_CHANGE_ZERO 41 /* 23 */
 #define KW_CHANGE_FLAG_VALIDATE_ONLY 0x01
@@ -134,9 +134,9 @@ enum kw_operation {
 #define KW_LOAD_ACT 16    /* 8, minutes since 1970, 0 for none */
 #define KW_LOAD_IUT 24    /* 8 */
 #define KW_LOAD_KEY_LEN 32
-#define KW_LOAD_ZERO 33   /* 7 */
-#define KW_LOAD_KEY 40    /* 20, the rest zero */
-#define KW_LOAD_ZERO2 60  /* 4 */
+#define KW_LOAD_ZERO 33  /* 7 */
+#define KW_LOAD_KEY 40   /* 20, the rest zero */
+#define KW_LOAD_ZERO2 60 /* 4 */
 
 /* Install-tables item: name (32, zero padded), T1 (16), T2 (16), P (64); the answer is reason (2) and zeros, 16. */
 #define KW_TABLES_ITEM_LEN 128
@@ -154,26 +154,26 @@ enum kw_operation {
 #define KW_STATUS_SELF_TEST 3
 #define KW_STATUS_SAMPLE_TABLES 4
 #define KW_STATUS_LOGGED_IN 5
-#define KW_STATUS_UTC_OFFSET 6      /* 2, signed minutes */
-#define KW_STATUS_CLOCK 8           /* 8, minutes since 1970 in the system's zone */
-#define KW_STATUS_KEYS 16           /* 4 */
-#define KW_STATUS_KEYS_REFUSED 20   /* 4 */
-#define KW_STATUS_ISSUED 24         /* 8 */
-#define KW_STATUS_VERIFIED 32       /* 8 */
-#define KW_STATUS_KEY_CHANGES 40    /* 8 */
-#define KW_STATUS_REFUSED 48        /* 8 */
-#define KW_STATUS_TABLES_NAME 56    /* 32 */
-#define KW_STATUS_TABLES_DIGEST 88  /* 32 */
-#define KW_STATUS_SOURCE_DIGEST 120 /* 32 */
-#define KW_STATUS_MODULE_ID 152     /* 64, zero padded */
-#define KW_STATUS_TOKEN_LABEL 216   /* 32 */
-#define KW_STATUS_TOKEN_SERIAL 248  /* 16 */
-#define KW_STATUS_LIBRARY 264       /* 32, description of the inner library */
+#define KW_STATUS_UTC_OFFSET 6        /* 2, signed minutes */
+#define KW_STATUS_CLOCK 8             /* 8, minutes since 1970 in the system's zone */
+#define KW_STATUS_KEYS 16             /* 4 */
+#define KW_STATUS_KEYS_REFUSED 20     /* 4 */
+#define KW_STATUS_ISSUED 24           /* 8 */
+#define KW_STATUS_VERIFIED 32         /* 8 */
+#define KW_STATUS_KEY_CHANGES 40      /* 8 */
+#define KW_STATUS_REFUSED 48          /* 8 */
+#define KW_STATUS_TABLES_NAME 56      /* 32 */
+#define KW_STATUS_TABLES_DIGEST 88    /* 32 */
+#define KW_STATUS_SOURCE_DIGEST 120   /* 32 */
+#define KW_STATUS_MODULE_ID 152       /* 64, zero padded */
+#define KW_STATUS_TOKEN_LABEL 216     /* 32 */
+#define KW_STATUS_TOKEN_SERIAL 248    /* 16 */
+#define KW_STATUS_LIBRARY 264         /* 32, description of the inner library */
 #define KW_STATUS_LIBRARY_VERSION 296 /* 2 */
-#define KW_STATUS_PAST_WINDOW 300   /* 4, minutes */
-#define KW_STATUS_FUTURE_WINDOW 304 /* 4 */
-#define KW_STATUS_FM_VERSION 308    /* 2, major and minor */
-#define KW_STATUS_HARDWARE 310      /* 1 if the inner library calls its slot hardware */
+#define KW_STATUS_PAST_WINDOW 300     /* 4, minutes */
+#define KW_STATUS_FUTURE_WINDOW 304   /* 4 */
+#define KW_STATUS_FM_VERSION 308      /* 2, major and minor */
+#define KW_STATUS_HARDWARE 310        /* 1 if the inner library calls its slot hardware */
 
 enum kw_mode { KW_MODE_ONLINE = 1, KW_MODE_CEREMONY = 2, KW_MODE_CERTIFICATION = 3 };
 enum kw_profile { KW_PROFILE_DEVELOPMENT = 1, KW_PROFILE_PRODUCTION = 2 };

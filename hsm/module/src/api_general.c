@@ -158,8 +158,8 @@ CK_RV kw_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
 }
 
 static const enum kw_operation operations[] = {
-    KW_OP_ISSUE,  KW_OP_VERIFY,    KW_OP_KEY_CHANGE, KW_OP_CHECK_VALUE,   KW_OP_STATUS,
-    KW_OP_SELF_TEST, KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,  KW_OP_INSTALL_TABLES,
+    KW_OP_ISSUE,     KW_OP_VERIFY,     KW_OP_KEY_CHANGE, KW_OP_CHECK_VALUE,    KW_OP_STATUS,
+    KW_OP_SELF_TEST, KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,   KW_OP_INSTALL_TABLES,
 };
 #define OPERATIONS (sizeof operations / sizeof *operations)
 

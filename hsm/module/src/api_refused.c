@@ -70,10 +70,10 @@ static CK_RV refuse_derive(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism
 }
 
 /* Each refused function with its own argument list, as calling through another type is undefined in C. */
-#define REFUSED(name, ...) \
-    static CK_RV name(__VA_ARGS__) \
-    { \
-        return refuse(); \
+#define REFUSED(name, ...)                                                                                             \
+    static CK_RV name(__VA_ARGS__)                                                                                     \
+    {                                                                                                                  \
+        return refuse();                                                                                               \
     }
 
 #pragma GCC diagnostic push

@@ -55,7 +55,7 @@ static enum kw_reason read_record(const uint8_t *item, const struct kw_config *c
     bool is_public = is_public_key(record->dkga, octets);
     if (config->profile == KW_PROFILE_PRODUCTION && is_public)
         return KW_R_TEST_KEY_REFUSED;
-    record->origin = is_public                                        ? KW_ORIGIN_PUBLIC
+    record->origin = is_public                                  ? KW_ORIGIN_PUBLIC
                      : config->profile == KW_PROFILE_PRODUCTION ? KW_ORIGIN_CEREMONY
                                                                 : KW_ORIGIN_DEVELOPMENT;
     return KW_OK;

@@ -48,11 +48,31 @@ static bool read_choice(int *target, const char *value, const char *const names[
     return false;
 }
 
-enum field { LIBRARY, TOKEN_LABEL, MODULE_ID, MODE, PROFILE, UTC_OFFSET, TID_PAST, TID_FUTURE, RES_PAST, RES_FUTURE, FIELDS };
+enum field {
+    LIBRARY,
+    TOKEN_LABEL,
+    MODULE_ID,
+    MODE,
+    PROFILE,
+    UTC_OFFSET,
+    TID_PAST,
+    TID_FUTURE,
+    RES_PAST,
+    RES_FUTURE,
+    FIELDS
+};
 
 static const char *const field_names[FIELDS] = {
-    "library",    "token_label",      "module_id",          "mode",                  "profile",
-    "utc_offset", "tid_past_minutes", "tid_future_minutes", "reserved_past_minutes", "reserved_future_minutes",
+    "library",
+    "token_label",
+    "module_id",
+    "mode",
+    "profile",
+    "utc_offset",
+    "tid_past_minutes",
+    "tid_future_minutes",
+    "reserved_past_minutes",
+    "reserved_future_minutes",
 };
 
 static bool read_field(struct kw_config *config, enum field field, const char *value)

@@ -81,9 +81,10 @@ static CK_RV make_wrap_key(struct kw_inner *inner)
     CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
     CK_ULONG length = 32;
     CK_ATTRIBUTE template[] = {
-        {CKA_TOKEN, &no, sizeof no},      {CKA_PRIVATE, &yes, sizeof yes},   {CKA_SENSITIVE, &yes, sizeof yes},
-        {CKA_EXTRACTABLE, &no, sizeof no}, {CKA_WRAP, &yes, sizeof yes},      {CKA_DECRYPT, &yes, sizeof yes},
-        {CKA_ENCRYPT, &no, sizeof no},    {CKA_VALUE_LEN, &length, sizeof length},
+        {CKA_TOKEN, &no, sizeof no},       {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &yes, sizeof yes}, {CKA_EXTRACTABLE, &no, sizeof no},
+        {CKA_WRAP, &yes, sizeof yes},      {CKA_DECRYPT, &yes, sizeof yes},
+        {CKA_ENCRYPT, &no, sizeof no},     {CKA_VALUE_LEN, &length, sizeof length},
     };
     return inner->functions->C_GenerateKey(inner->session, &mechanism, template, sizeof template / sizeof *template,
                                            &inner->wrap_key);

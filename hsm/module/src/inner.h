@@ -44,7 +44,8 @@ CK_RV kw_inner_xor_key(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const
 
 CK_RV kw_inner_sha256(const struct kw_inner *inner, const uint8_t *data, CK_ULONG length, uint8_t digest[32]);
 
-/* Create a vending key: DKGA04 from 20 octets, DKGA02 from 8. With a label it is a token object, without a session one. */
+/* Create a vending key: DKGA04 from 20 octets, DKGA02 from 8. With a label it is a token object, without a session one.
+ */
 CK_RV kw_inner_create_key(const struct kw_inner *inner, uint8_t dkga, const uint8_t *octets, const char *label,
                           CK_ULONG label_length, CK_OBJECT_HANDLE *key);
 

@@ -98,8 +98,8 @@ static enum kw_reason check(const struct kw_module *module, const struct kw_reco
     kw_int128 value = kw_get128(item + KW_ISSUE_VALUE);
     enum kw_reason reason;
     int64_t now;
-    if (item[KW_ISSUE_FLAGS] & ~(KW_ISSUE_FLAG_RESERVED_TID | KW_ISSUE_FLAG_VALIDATE_ONLY) || rnd > 15 || !kw_all_zero(item + KW_ISSUE_ZERO, 6) ||
-        !kw_all_zero(item + KW_ISSUE_ZERO2, 4))
+    if (item[KW_ISSUE_FLAGS] & ~(KW_ISSUE_FLAG_RESERVED_TID | KW_ISSUE_FLAG_VALIDATE_ONLY) || rnd > 15 ||
+        !kw_all_zero(item + KW_ISSUE_ZERO, 6) || !kw_all_zero(item + KW_ISSUE_ZERO2, 4))
         return KW_R_REQUEST_MALFORMED;
     if ((reason = kw_rule_class(record, token_class, subclass)) != KW_OK ||
         (reason = kw_check_ea(item[KW_ISSUE_EA])) != KW_OK ||

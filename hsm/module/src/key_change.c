@@ -44,7 +44,8 @@ static unsigned fill(struct kw_frame frames[SET_MAX], const struct kw_decoder_ke
     static const uint8_t subclasses[SET_MAX] = {3, 4, 8, 9};
     const uint8_t *octets = new_decoder_key->octets;
     unsigned size = item[KW_CHANGE_SET_SIZE];
-    uint64_t tariff_index = (uint64_t)(item[KW_CHANGE_NEW_TI] - '0') * 10 + (uint64_t)(item[KW_CHANGE_NEW_TI + 1] - '0');
+    uint64_t tariff_index =
+        (uint64_t)(item[KW_CHANGE_NEW_TI] - '0') * 10 + (uint64_t)(item[KW_CHANGE_NEW_TI + 1] - '0');
     uint64_t flags = (uint64_t)kw_rule_rollover(old, new_record) << 3 | (uint64_t)(size == 3) << 2 | new_record->kt;
     uint64_t sgc = 0;
     for (unsigned i = 0; i < 6; i++)
@@ -115,8 +116,8 @@ CK_RV kw_key_change(struct kw_module *module, const struct kw_key *old_key, cons
         rv = kw_decoder_key_derive(&module->inner, new_key->inner, &new_key->record, &new_meter, &new_decoder_key,
                                    &reason);
     if (rv == CKR_OK && reason == KW_OK && !validate_only)
-        reason = encrypt_set(module, &old_decoder_key, frames, fill(frames, &new_decoder_key, old, &new_key->record, item),
-                             answer + KW_CHANGED_DIGITS);
+        reason = encrypt_set(module, &old_decoder_key, frames,
+                             fill(frames, &new_decoder_key, old, &new_key->record, item), answer + KW_CHANGED_DIGITS);
     if (rv == CKR_OK && reason == KW_OK)
         describe(module, old, &new_key->record, item, answer);
     explicit_bzero(frames, sizeof frames);

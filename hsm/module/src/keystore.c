@@ -36,8 +36,8 @@ enum kw_reason kw_keystore_origin_allowed(enum kw_origin origin, const struct kw
     return origin == KW_ORIGIN_CEREMONY ? KW_R_TEST_KEY_REFUSED : KW_OK;
 }
 
-static CK_RV find_objects(const struct kw_inner *inner, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *objects, CK_ULONG limit,
-                          CK_ULONG *count)
+static CK_RV find_objects(const struct kw_inner *inner, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *objects,
+                          CK_ULONG limit, CK_ULONG *count)
 {
     CK_BBOOL token = CK_TRUE;
     CK_ATTRIBUTE template[] = {{CKA_CLASS, &class, sizeof class}, {CKA_TOKEN, &token, sizeof token}};

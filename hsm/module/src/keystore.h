@@ -41,7 +41,6 @@ enum kw_reason kw_keystore_origin_allowed(enum kw_origin origin, const struct kw
 #define KW_TABLES_PREFIX "keywatt-sta-tables/1 "
 
 /* Find the STA tables' data objects; at most `limit` handles. */
-CK_RV kw_keystore_find_tables(const struct kw_inner *inner, CK_OBJECT_HANDLE *objects, CK_ULONG limit,
-                              CK_ULONG *count);
+CK_RV kw_keystore_find_tables(const struct kw_inner *inner, CK_OBJECT_HANDLE *objects, CK_ULONG limit, CK_ULONG *count);
 
 #endif

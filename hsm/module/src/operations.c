@@ -14,8 +14,10 @@ struct shape {
 static const struct shape *shape_of(enum kw_operation operation)
 {
     static const struct shape issue = {KW_ISSUE_ITEM_LEN, KW_ISSUED_ITEM_LEN, true, true, false, true, KW_BATCH_MAX};
-    static const struct shape verify = {KW_VERIFY_ITEM_LEN, KW_VERIFIED_ITEM_LEN, true, true, false, true, KW_BATCH_MAX};
-    static const struct shape change = {KW_CHANGE_ITEM_LEN, KW_CHANGED_ITEM_LEN, true, false, false, true, KW_BATCH_MAX};
+    static const struct shape verify = {KW_VERIFY_ITEM_LEN, KW_VERIFIED_ITEM_LEN, true, true, false, true,
+                                        KW_BATCH_MAX};
+    static const struct shape change = {KW_CHANGE_ITEM_LEN, KW_CHANGED_ITEM_LEN, true, false, false, true,
+                                        KW_BATCH_MAX};
     static const struct shape check = {0, KW_CHECKED_ITEM_LEN, true, false, true, true, 0};
     static const struct shape status = {0, KW_STATUS_LEN, false, true, true, true, 0};
     static const struct shape self_test = {0, KW_CHECKED_ITEM_LEN, false, true, true, true, 0};

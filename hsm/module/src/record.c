@@ -85,7 +85,9 @@ static uint64_t read_number(struct reader *reader, unsigned base, unsigned max_l
     unsigned length = 0;
     while (!reader->failed && reader->at < reader->end && *reader->at != ' ') {
         char c = *reader->at++;
-        unsigned digit = c >= '0' && c <= '9' ? (unsigned)(c - '0') : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10 : 99;
+        unsigned digit = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                                                : 99;
         if (digit >= base || ++length > max_length)
             reader->failed = true;
         value = value * base + digit;

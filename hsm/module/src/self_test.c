@@ -37,8 +37,8 @@ static bool codecs_are_right(void)
     kw_number_format(digits, 0, UINT64_C(0xC45ED1619406DF95));
     return kw_frame_crc(&currency) == 0x72f9 && kw_frame_crc(&service) == 0xC207 &&
            memcmp(digits, "51043465443420856213", KW_TOKEN_DIGITS) == 0 &&
-           kw_number_parse(digits, &token_class, &block) && token_class == 0 &&
-           block == UINT64_C(0xC45ED1619406DF95) && kw_amount16_encode(180215, &field) == KW_OK && field == 0x8000 &&
+           kw_number_parse(digits, &token_class, &block) && token_class == 0 && block == UINT64_C(0xC45ED1619406DF95) &&
+           kw_amount16_encode(180215, &field) == KW_OK && field == 0x8000 &&
            kw_amount16_encode(18201625, &field) == KW_R_AMOUNT_TOO_LARGE &&
            kw_currency_encode(-100000, &wide) == KW_OK && wide == 0x860A9 && kw_base_minutes(14, &base) &&
            base == INT64_C(16071) * 1440;

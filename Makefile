@@ -1,0 +1,117 @@
+# One-word tasks. `make demo` and `make test` set up everything they need on a fresh Debian 12 machine.
+PYTHON ?= /usr/bin/python3
+PORT ?= 8443
+UTC_OFFSET ?= +00:00
+KEYS ?= softhsm-config/development-keys.toml
+
+# With root, code and state live where the two system users can read them; without, in this folder.
+ifeq ($(shell id -u),0)
+PREFIX ?= /opt/keywatt
+STATE ?= /var/lib/keywatt-demo
+else
+PREFIX ?= $(CURDIR)/.demo
+STATE ?= $(CURDIR)/.demo/state
+endif
+DEMO := $(PREFIX)/venv
+VENV := $(CURDIR)/.venv
+BIN := $(VENV)/bin
+
+DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
+DEBIAN_TEST := clang-14 libclang-rt-14-dev git opensc
+
+.PHONY: help demo serve certify stop-help test check lint format unit fuzz bench build lock clean debian-run debian-test
+
+help:
+	@echo "make demo      a first token in a minute: install, build, set up, issue, enter into a virtual meter"
+	@echo "make serve     keep the server of the demo running"
+	@echo "make certify   the same in certification mode, for the official compliance tests"
+	@echo "make test      every check and test (make lint, make unit and a short make fuzz are its parts)"
+	@echo "make fuzz      a long fuzzing run"
+	@echo "make bench     benchmarks"
+
+# --- demo ---------------------------------------------------------------------------------------------------------
+demo: $(DEMO)/.installed
+	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE) --keys $(KEYS) --utc-offset=$(UTC_OFFSET)
+	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE) --port $(PORT)
+	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT) -- $(DEMO)/bin/python demo/demo.py --state $(STATE)
+	@echo
+	@echo "Keep the server running:   make serve"
+	@echo "and call it from another terminal:"
+	@echo "  export KEYWATT_CLIENT=$(STATE)/client/client.toml"
+	@echo "  $(DEMO)/bin/keywatt credit --meter 00000000000 --sgc 201457 --amount 25.6"
+
+serve: $(DEMO)/.installed
+	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE) --keys $(KEYS) --utc-offset=$(UTC_OFFSET)
+	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE) --port $(PORT)
+	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT)
+
+certify: $(DEMO)/.installed
+	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE)-certification --keys $(KEYS) --mode certification
+	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE)-certification --port $(PORT)
+	@echo "export KEYWATT_CLIENT=$(STATE)-certification/client/client.toml"
+	@$(DEMO)/bin/python demo/run.py --state $(STATE)-certification --port $(PORT)
+
+PRODUCT := $(shell find appliance hsm keyloader sts proto/keywatt -type f \
+	\( -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.proto' -o -name Makefile \) 2>/dev/null)
+
+$(DEMO)/.installed: requirements.lock pyproject.toml hatch_build.py $(PRODUCT) | debian-run
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@echo "Installing from PyPI, by name, version and hash …"
+	@$(DEMO)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@echo "Building the functionality module and the package …"
+	@$(DEMO)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+debian-run:
+	@tools/debian.sh $(DEBIAN_RUN)
+
+debian-test: debian-run
+	@tools/debian.sh $(DEBIAN_TEST)
+
+# --- development --------------------------------------------------------------------------------------------------
+build: $(VENV)/.installed
+
+$(VENV)/.installed: requirements-dev.lock pyproject.toml hatch_build.py $(wildcard hsm/module/src/* hsm/module/include/*) $(shell find proto/keywatt -name '*.proto') | debian-test
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+test: lint unit fuzz-short
+
+check: test
+
+lint: build
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --no-incremental demo softhsm-config/setup.py hatch_build.py
+	$(BIN)/lint-imports
+	cd proto && $(BIN)/buf lint
+	$(BIN)/clang-format --dry-run --Werror $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
+
+unit: build
+	$(BIN)/python -m pytest
+
+format: build
+	$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+	$(BIN)/clang-format -i $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
+
+fuzz-short: build
+	$(MAKE) -s -C hsm/module fuzz RUNS=100000
+
+fuzz: build
+	$(MAKE) -s -C hsm/module fuzz RUNS=2000000
+
+LOCK := -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate
+
+bench: build
+	$(BIN)/python -m tests.performance.throughput
+
+lock: build
+	$(BIN)/uv pip compile $(LOCK) --extra build -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .demo build dist proto/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	$(MAKE) -s -C hsm/module clean
