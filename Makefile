@@ -108,7 +108,7 @@ LOCK := -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-inde
 bench: build
 	$(BIN)/python -m tests.performance.throughput
 
-lock: build
+lock:
 	$(BIN)/uv pip compile $(LOCK) --extra build -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev -o requirements-dev.lock
 
