@@ -1,0 +1,50 @@
+"""Fixtures for all tests: tokens with keys, made once and copied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsm.session import ModuleSession
+from tests.support.lab import CONTEXTS, RULES, Lab
+
+
+@pytest.fixture(scope="session")
+def golden_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab.create(tmp_path_factory.mktemp("golden") / "lab", CONTEXTS + RULES)
+
+
+@pytest.fixture(scope="session")
+def golden_public_lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return Lab.create(tmp_path_factory.mktemp("golden-public") / "lab", CONTEXTS)
+
+
+@pytest.fixture
+def lab(golden_lab: Lab, tmp_path: Path) -> Lab:
+    return golden_lab.copy(tmp_path / "lab")
+
+
+@pytest.fixture
+def online(lab: Lab) -> Iterator[ModuleSession]:
+    with lab.session() as session:
+        yield session
+
+
+@pytest.fixture
+def certification(golden_public_lab: Lab, tmp_path: Path) -> Iterator[ModuleSession]:
+    lab = golden_public_lab.copy(tmp_path / "lab")
+    lab.configure("certification")
+    with lab.session() as session:
+        yield session
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    skip = pytest.mark.skip(reason="needs root: runs processes as two system users")
+    for item in items:
+        if "root" in item.keywords:
+            item.add_marker(skip)
