@@ -1,0 +1,94 @@
+"""The ``keywatt`` command, run as a person runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.support.system import System
+
+KEYWATT = str(Path(sysconfig.get_path("scripts")) / "keywatt")
+METER = ["--meter", "600727000000000009", "--sgc", "201457"]
+
+
+def run(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"KEYWATT_CLIENT": str(system.state / "client" / "client.toml"), "COLUMNS": "200"}
+    return subprocess.run([KEYWATT, *arguments], capture_output=True, text=True, env=environment, timeout=30, check=False)
+
+
+def test_credit_and_verify(online_system: System) -> None:
+    result = run(online_system, "credit", *METER, "--amount", "25.6", "--json")
+    assert result.returncode == 0
+    answer = json.loads(result.stdout)
+    assert re.fullmatch(r"\d{20}", answer["token"]["digits"])
+    assert answer["effective_amount"] == "25.6"
+    shown = run(online_system, "verify", answer["token"]["grouped"], *METER)
+    assert shown.returncode == 0
+    assert "Genuine" in shown.stdout
+    assert "25.6 kWh" in shown.stdout
+    wrong = run(online_system, "verify", answer["token"]["digits"], *METER, "--ti", "09")
+    assert "Not genuine" in wrong.stdout
+
+
+@pytest.mark.parametrize("json_flag", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["credit", *METER, "--amount", "1", "--kind", "water-currency"],
+        ["credit", *METER, "--amount", "1", "--validate-only"],
+        ["management", *METER, "--power-limit", "5000"],
+        ["management", *METER, "--clear-credit", "all"],
+        ["management", *METER, "--clear-tamper"],
+        ["management", *METER, "--tariff-rate", "3"],
+        ["management", *METER, "--unbalance-limit", "100"],
+        ["management", *METER, "--water-factor", "4"],
+        ["management", *METER, "--extended-set", "63:2"],
+        ["management", *METER, "--proprietary", "12:77"],
+        ["meter-test", "--test", "0"],
+        ["meter-test", "--control", "ff", "--subclass", "1"],
+        ["meter-test", "--extended-read", "63"],
+        ["key-change", *METER, "--new-ti", "02"],
+        ["key-change", *METER, "--new-ti", "02", "--ea", "7", "--set-size", "3"],
+        ["keys"],
+        ["status"],
+    ],
+    ids=lambda arguments: "-".join(a.lstrip("-") for a in arguments if not a.isdigit()),
+)
+def test_every_command(online_system: System, arguments: list[str], json_flag: list[str]) -> None:
+    result = run(online_system, *arguments, *json_flag)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+    if json_flag:
+        json.loads(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["credit", *METER, "--amount", "0"], 1, "AMOUNT_ZERO"),
+        (["credit", "--meter", "12345678904", "--sgc", "201457", "--amount", "1"], 1, "DRN_CHECK_DIGIT"),
+        (["credit", *METER, "--amount", "1", "--ea", "5"], 2, "7 or 11"),
+        (["credit", *METER], 2, "--amount"),
+        (["management", *METER], 2, "exactly one command"),
+        (["management", *METER, "--tariff-rate", "1", "--clear-tamper"], 2, "exactly one command"),
+        (["management", *METER, "--extended-set", "x"], 2, "NUMBER:NUMBER"),
+        (["meter-test"], 2, "exactly one of"),
+        (["verify", "123"], 1, "TOKEN_NUMBER_FORMAT"),
+        (["--profile", "/nowhere.toml", "status"], 2, "/nowhere.toml"),
+    ],
+)
+def test_errors_are_for_persons(online_system: System, arguments: list[str], code: int, says: str) -> None:
+    result = run(online_system, *arguments)
+    assert result.returncode == code, result.stderr
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_no_insecure_switch(online_system: System) -> None:
+    assert "insecure" not in run(online_system, "--help").stdout.lower()

@@ -1,0 +1,160 @@
+"""The whole system in a folder of its own: set up by the product's own scripts, run as its system users."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from appliance.client.client import ClientProfile, KeywattClient
+from hsm.requests import LoadKeyItem
+from tests.support.lab import CONTEXTS, EPOCH
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_script(name: str) -> ModuleType:
+    """Import a script of the product by its path."""
+    path = ROOT / name
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+run_script = load_script("demo/run.py")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def key_toml(items: list[LoadKeyItem]) -> str:
+    """Write items as a development key file."""
+    lines = []
+    for item in items:
+        classes = [f"0.{s}" for s in range(8) if item.class0 >> s & 1] + [f"2.{s}" for s in range(16) if item.class2 >> s & 1]
+        lines += [
+            "[[key]]",
+            f'supply_group_code = "{item.supply_group_code}"',
+            f"key_revision_number = {item.key_revision_number}",
+            f"key_type = {item.key_type}",
+            f"dkga = {item.dkga}",
+            f"base_date = {item.base_date}",
+            f"key_expiry_number = {item.key_expiry_number}",
+            f"allowed_classes = {json.dumps(classes)}",
+            f"key_change = {str(item.key_change).lower()}",
+            f'key = "{item.key.hex()}"',
+        ]
+        for name, value in (("activation", item.activation), ("issued_until", item.issued_until)):
+            if value:
+                moment = EPOCH + timedelta(minutes=value)
+                lines.append(f"{name} = {moment.isoformat()}")
+    return "\n".join(lines) + "\n"
+
+
+class System:
+    """Module process and appliance, with a client."""
+
+    def __init__(self, state: Path, mode: str, items: list[LoadKeyItem]) -> None:
+        self.state = state
+        self.port = free_port()
+        keys = state.parent / f"{state.name}-keys.toml"
+        keys.write_text(key_toml(items))
+        self._run("softhsm-config/setup.py", "--keys", str(keys), "--mode", mode)
+        keys.unlink()
+        self._run("demo/setup_appliance.py", "--port", str(self.port))
+        self.servers: Any = None
+
+    def _run(self, script: str, *arguments: str) -> None:
+        command = [sys.executable, str(ROOT / script), "--state", str(self.state), *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a configuration file before the start."""
+        path = self.state / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def start(self) -> None:
+        self.servers = run_script.Servers(self.state, self.port)
+        self.servers.wait_until_up()
+
+    def stop(self) -> None:
+        if self.servers is not None:
+            self.servers.stop()
+
+    @property
+    def profile(self) -> ClientProfile:
+        return ClientProfile.read(self.state / "client" / "client.toml")
+
+    def client(self) -> KeywattClient:
+        return KeywattClient(self.profile)
+
+    @property
+    def supervisor_pid(self) -> int:
+        return int(self.servers._processes[0].pid)
+
+    @property
+    def appliance_pid(self) -> int:
+        return int(self.servers._processes[1].pid)
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker that serves now; waits for one."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            children = Path(f"/proc/{self.supervisor_pid}/task/{self.supervisor_pid}/children").read_text().split()
+            if children:
+                return int(children[0])
+            time.sleep(0.005)
+        raise AssertionError("no worker")
+
+    def log(self, name: str) -> str:
+        return (self.state / "log" / f"{name}.log").read_text()
+
+    def kill_worker(self) -> int:
+        pid = self.worker_pid
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+@contextlib.contextmanager
+def running(
+    mode: str = "online", items: list[LoadKeyItem] | None = None, edits: list[tuple[str, str, str]] | None = None
+) -> Iterator[System]:
+    """Set up, start, and clear away."""
+    # Not pytest's folder: the two system users must be able to reach it.
+    state = Path(tempfile.mkdtemp(prefix="keywatt-test-", dir="/var/tmp"))
+    state.chmod(0o755)
+    try:
+        system = System(state / "state", mode, items or CONTEXTS)
+        for edit in edits or []:
+            system.edit(*edit)
+        try:
+            system.start()
+            yield system
+        finally:
+            system.stop()
+    finally:
+        shutil.rmtree(state)
