@@ -45,6 +45,13 @@ class KeyChangeRequired(ApplianceError):
     hint = "Issue key-change tokens for the meter, have them entered, then repeat the sale."
 
 
+class MeterKeyMismatch(ApplianceError):
+    """The meter is said to hold a key type or base date that the vending key named for it does not have."""
+
+    reason = "METER_KEY_MISMATCH"
+    hint = "Name the vending key that the meter really holds, and give the one that it ought to hold as assignment."
+
+
 class IdentifierLookAhead(ApplianceError):
     """So many tokens for one meter that the next identifier would be too far in the future."""
 

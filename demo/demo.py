@@ -12,10 +12,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from appliance.client.client import ClientError, ClientProfile, KeywattClient
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2
 from keywatt.vending.v1 import vending_pb2
+
+from appliance.client.client import ClientError, ClientProfile, KeywattClient
 from sts import derivation
 from sts.credit import CreditSubClass
 from sts.identifiers import (

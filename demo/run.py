@@ -1,14 +1,12 @@
 """Starts module process and appliance, each as its own system user, and ends them again.
 
-    python demo/run.py --state STATE            keeps them running until Ctrl-C
-    python demo/run.py --state STATE -- COMMAND  runs a command while they run
+python demo/run.py --state STATE            keeps them running until Ctrl-C
+python demo/run.py --state STATE -- COMMAND  runs a command while they run
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import pwd
 import signal
 import socket
 import subprocess
@@ -16,16 +14,10 @@ import sys
 import sysconfig
 import time
 from pathlib import Path
-from typing import Any
+
+from hsm.system_users import APPLIANCE_USER, MODULE_USER, as_user
 
 START_SECONDS = 60.0
-
-
-def as_user(name: str) -> dict[str, Any]:
-    """Return what subprocess needs to run as a system user; nothing without root."""
-    if os.geteuid() != 0:
-        return {}
-    return {"user": name, "group": name, "extra_groups": os.getgrouplist(name, pwd.getpwnam(name).pw_gid)}
 
 
 def program(name: str) -> str:
@@ -42,10 +34,10 @@ class Servers:
         logs.mkdir(exist_ok=True)
         self.logs = logs
         self._processes = [
-            self._start("module", "keywatt-hsm", [program("keywatt-module"), "--config", str(state / "module.toml")]),
+            self._start("module", MODULE_USER, [program("keywatt-module"), "--config", str(state / "module.toml")]),
             self._start(
                 "appliance",
-                "keywatt",
+                APPLIANCE_USER,
                 [program("keywatt-appliance"), "--config", str(state / "appliance" / "appliance.toml")],
             ),
         ]

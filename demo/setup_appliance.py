@@ -6,9 +6,8 @@ python demo/setup_appliance.py --state STATE [--port 8443]
 from __future__ import annotations
 
 import argparse
+import grp
 import os
-import pwd
-import shutil
 import sys
 from pathlib import Path
 
@@ -16,15 +15,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import certificates
 
-APPLIANCE_USER = "keywatt"
+from hsm.system_users import APPLIANCE_USER
 
 
 def set_up(state: Path, port: int) -> None:
     """Write it all below ``state``."""
     appliance, client = state / "appliance", state / "client"
+    # The appliance reads its folder and never writes it: what root writes there cannot be led astray by links.
     for folder in (appliance, client):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if certificates.make(appliance, client):
         print("certificates: made (a development CA, one server, one client)")
     (appliance / "appliance.toml").write_text(
@@ -44,9 +43,11 @@ def set_up(state: Path, port: int) -> None:
         "utf-8",
     )
     if os.geteuid() == 0:
-        user = pwd.getpwnam(APPLIANCE_USER)
-        for path in (appliance, *appliance.iterdir()):
-            shutil.chown(path, user.pw_uid, user.pw_gid)
+        group = grp.getgrnam(APPLIANCE_USER).gr_gid
+        os.chown(appliance, 0, group)
+        appliance.chmod(0o750)
+        os.chown(appliance / "server.key", 0, group)
+        (appliance / "server.key").chmod(0o640)
 
 
 def main() -> int:

@@ -106,7 +106,7 @@ class ModuleClient:
         if self._reader_task is not None:
             self._reader_task.cancel()
             await asyncio.gather(self._reader_task, return_exceptions=True)
-        self._disconnect()
+        self._disconnect(self._writer)
 
     async def _batch(
         self,
@@ -121,11 +121,12 @@ class ModuleClient:
     async def _ask(self, kind: Kind, body: bytes) -> bytes:
         if len(self._pending) >= self._in_flight_max:
             raise ModuleBusy(f"{self._in_flight_max} requests wait for the module")
-        writer = await self._connect()
         correlation = next(self._correlations)
         future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
         self._pending[correlation] = future
+        writer: asyncio.StreamWriter | None = None
         try:
+            writer = await self._connect()
             writer.write(Frame(kind=kind, correlation=correlation, body=body).pack())
             async with asyncio.timeout(self._answer_seconds):
                 await writer.drain()
@@ -133,7 +134,7 @@ class ModuleClient:
         except TimeoutError:
             raise ModuleTimeout(f"the module did not answer within {self._answer_seconds} s") from None
         except OSError:
-            self._disconnect()
+            self._disconnect(writer)
             raise ModuleInterrupted("the connection to the module broke") from None
         finally:
             self._pending.pop(correlation, None)
@@ -170,13 +171,14 @@ class ModuleClient:
         except (asyncio.IncompleteReadError, OSError, HsmError):
             pass
         finally:
-            if self._writer is writer:
-                self._disconnect()
+            self._disconnect(writer)
 
-    def _disconnect(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+    def _disconnect(self, writer: asyncio.StreamWriter | None) -> None:
+        """Give up a connection and what waits on it; one that was given up before is left alone."""
+        if writer is None or self._writer is not writer:
+            return
+        self._writer = None
+        writer.close()
         for future in self._pending.values():
             if not future.done():
                 future.set_exception(ModuleInterrupted("the module process went away"))

@@ -5,8 +5,6 @@ None carries token digits, key octets or PINs; a PKCS#11 return code is named, i
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from hsm import reasons
 
 
@@ -14,7 +12,7 @@ class HsmError(Exception):
     """Base of every error raised by :mod:`hsm`."""
 
     reason: str = "MODULE_ERROR"
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     hint: str = "See the log of the module process."
 
 
@@ -58,6 +56,13 @@ class ModuleFault(HsmError):
     hint = "Retry once; if it lasts, take the module out of service and see its log."
 
 
+class ModuleChanged(HsmError):
+    """Another module, or another mode, answers than the one this appliance started with."""
+
+    reason = "MODULE_CHANGED"
+    hint = "Restart the appliance, after seeing that the module is the one that is meant."
+
+
 class VendingKeyUnknown(HsmError):
     """The module holds no vending key of this supply group and revision."""
 
@@ -94,3 +99,4 @@ class ModuleRefusal(HsmError):
         self.code = reason
         self.reason = reason.name
         self.hint = reasons.hint(reason)
+        self.retryable = reason is reasons.Reason.VERIFICATION_LIMIT

@@ -25,7 +25,7 @@ VERSION = 1
 LENGTH = struct.Struct(">I")
 _HEADER = struct.Struct(">BBHQ")
 _REFERENCE = struct.Struct(">6sBx")
-BODY_MAX = 128 * 1024
+BODY_MAX = 1024 * 1024  # four thousand key records fit
 FRAME_MAX = _HEADER.size + BODY_MAX
 
 

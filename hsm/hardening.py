@@ -10,7 +10,7 @@ import signal
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
-_MCL_CURRENT = 1
+_MCL_CURRENT_AND_FUTURE = 3
 
 
 def harden() -> None:
@@ -25,7 +25,8 @@ def harden() -> None:
         if libc.prctl(option, value, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), f"prctl {option}")
     # A bounded limit would make later allocations of the library fail: then swap is the operator's matter.
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY and libc.mlockall(_MCL_CURRENT) != 0:
+    unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    if unlimited and libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
         raise OSError(ctypes.get_errno(), "mlockall")
 
 

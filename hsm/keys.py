@@ -25,7 +25,7 @@ _RECORD = re.compile(
     rf"keywatt-vk/1 sgc=(?P<sgc>\d{{6}}) krn=(?P<krn>\d) kt=(?P<kt>\d) dkga=(?P<dkga>\d\d) bdt=(?P<bdt>\d\d)"
     rf" ken=(?P<ken>\d{{1,3}}) act=(?P<act>{_DATE}) iut=(?P<iut>{_DATE}) c0=(?P<c0>[0-9a-f]{{4}})"
     rf" c2=(?P<c2>[0-9a-f]{{4}}) kc=(?P<kc>[01]) origin=(?P<origin>ceremony|development|public)"
-    rf" kcv=(?P<kcv>[0-9a-f]{{6}}) proof=(?P<proof>[0-9a-f]{{16}})"
+    rf" kcv=(?P<kcv>[0-9a-f]{{6}})"
 )
 
 

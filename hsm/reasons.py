@@ -62,6 +62,7 @@ class Reason(enum.IntEnum):
     TOKEN_STORE_FULL = 51
     CIPHER_FAULT = 52
     LIBRARY_FAULT = 53
+    VERIFICATION_LIMIT = 54
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -89,6 +90,7 @@ HINTS: dict[Reason, str] = {
     Reason.KEY_PARITY: "Every octet of a DES vending key has odd parity; a digit was mistyped.",
     Reason.KEY_EXISTS: "Another key of this supply group and revision is loaded; nothing was changed.",
     Reason.TEST_KEY_REFUSED: "Test keys and production do not mix.",
+    Reason.VERIFICATION_LIMIT: "Too many wrong tokens were shown to the module; wait, and see who asks.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

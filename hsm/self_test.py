@@ -9,22 +9,24 @@ from hsm.session import ModuleSession
 
 _THREADS = 8
 _ROUNDS = 5
+_KEYS_PER_THREAD = 16
 
 
-def prove_keys(session: ModuleSession) -> int:
-    """Recompute the check value of every key and compare it with the key's record; return how many there are.
+def prove_keys(session: ModuleSession, limit: int | None = None) -> int:
+    """Recompute the check value of every key, or the first ``limit``, and compare it with the record; return how many.
 
     Raises:
         SelfTestFailed: a key does not prove itself.
     """
-    for key in session.keys:
+    chosen = session.keys[:limit]
+    for key in chosen:
         try:
             checked = session.check_value(key.reference)
         except HsmError as error:
             raise SelfTestFailed(f"vending key {key.reference} does not prove its record") from error
         if checked.octets != key.check_value or checked.algorithm is not key.check_value_algorithm:
             raise SelfTestFailed(f"vending key {key.reference} has another check value than its record")
-    return len(session.keys)
+    return len(chosen)
 
 
 def run_concurrently(session: ModuleSession) -> None:
@@ -45,7 +47,7 @@ def run_concurrently(session: ModuleSession) -> None:
                 barrier.wait(timeout=10)
                 for _ in range(_ROUNDS):
                     own.self_test()
-                    prove_keys(own)
+                    prove_keys(own, _KEYS_PER_THREAD)
         except (HsmError, threading.BrokenBarrierError) as error:
             failures.append(str(error))
 

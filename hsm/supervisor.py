@@ -78,6 +78,7 @@ class Supervisor:
 
     def _run_worker(self, heartbeat: Heartbeat) -> None:
         started = time.monotonic()
+        heartbeat.begin()  # the start counts from here: a worker that hangs in its imports is cut off too
         self.worker = worker = self._spawn(heartbeat)
         announced = False
         while worker.poll() is None:

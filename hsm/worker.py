@@ -28,7 +28,7 @@ EXIT_FAULT = 4
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
-_UNSENT_MAX = 8 * 1024 * 1024
+_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY})
 
 
 def log(event: str, **fields: object) -> None:
@@ -45,14 +45,23 @@ class Connection:
         self.received = bytearray()
         self.unsent = bytearray()
 
+    @property
+    def _frame_end(self) -> int:
+        """Where the next frame ends; 0 if not even its length is there. Raises FrameInvalid."""
+        if len(self.received) < frames.LENGTH.size:
+            return 0
+        return frames.LENGTH.size + frames.check_length(bytes(self.received[: frames.LENGTH.size]))
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether a whole frame waits; raises FrameInvalid."""
+        return 0 < self._frame_end <= len(self.received)
+
     def take_frame(self) -> Frame | None:
         """Return the next whole frame, or None; raises FrameInvalid."""
-        if len(self.received) < frames.LENGTH.size:
+        if not self.has_frame:
             return None
-        length = frames.check_length(bytes(self.received[: frames.LENGTH.size]))
-        end = frames.LENGTH.size + length
-        if len(self.received) < end:
-            return None
+        end = self._frame_end
         rest = bytes(self.received[frames.LENGTH.size : end])
         del self.received[:end]
         return Frame.unpack(rest)
@@ -126,8 +135,8 @@ class Worker:
                     self._drop(connection)
                     return
                 connection.received += octets
-                while (frame := connection.take_frame()) is not None:
-                    connection.unsent += self._answer(frame).pack()
+            if not connection.unsent and (frame := connection.take_frame()) is not None:
+                connection.unsent += self._answer(frame).pack()
             if connection.unsent:
                 sent = connection.stream.send(connection.unsent)
                 del connection.unsent[:sent]
@@ -140,12 +149,17 @@ class Worker:
         except OSError:
             self._drop(connection)
             return
-        if len(connection.unsent) > _UNSENT_MAX:
-            log("client-too-slow")
+        self._await_next(connection)
+
+    def _await_next(self, connection: Connection) -> None:
+        # One frame a turn, and no reading from a client that does not take its answers: each client gets its share.
+        try:
+            waiting = connection.unsent or connection.has_frame
+        except FrameInvalid as error:
+            log("frame-invalid", detail=error)
             self._drop(connection)
             return
-        interest = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.unsent else 0)
-        self._selector.modify(connection.stream, interest)
+        self._selector.modify(connection.stream, selectors.EVENT_WRITE if waiting else selectors.EVENT_READ)
 
     def _answer(self, frame: Frame) -> Frame:
         self._heartbeat.begin()
@@ -172,6 +186,8 @@ class Worker:
         reference, request = frames.unpack_body(frame.body)
         if len(request) < 2 or request[1] != operation:
             raise FrameInvalid("a frame and its request name different operations")
+        if reference is None and frame.kind not in _WITHOUT_KEY:
+            raise FrameInvalid("this kind of frame names a key")
         return self._session.operate(operation, request, reference)
 
 
@@ -197,7 +213,6 @@ def main() -> int:
     hardening.die_with_parent(arguments.parent)
     hardening.harden()
     heartbeat = Heartbeat(arguments.heartbeat)
-    heartbeat.begin()
     try:
         session = ModuleSession(arguments.library).open(read_pin(arguments.pin_file))
         proved = self_test.run(session)

@@ -1,8 +1,9 @@
 """Sets a development token up: initialises it, loads the keys of a key file; running it again changes nothing.
 
-    python -m keyloader.development --folder F --ceremony-config C --keys K --label L
+    python -m keyloader.development --folder F --ceremony-config C --label L < KEYS
 
-Runs as the module's system user, through the ceremony mode of the functionality module.
+Takes the key file from standard input, so that no copy of it is left anywhere. Runs as the module's system user,
+through the ceremony mode of the functionality module.
 """
 
 from __future__ import annotations
@@ -75,13 +76,13 @@ def set_up(folder: Path, ceremony_config: Path, label: str, items: list[LoadKeyI
 def main() -> int:
     """Entry point of the set-up script."""
     parser = argparse.ArgumentParser(prog="keyloader.development")
-    for option in ("--folder", "--ceremony-config", "--keys"):
+    for option in ("--folder", "--ceremony-config"):
         parser.add_argument(option, type=Path, required=True)
     parser.add_argument("--label", default="keywatt")
     arguments = parser.parse_args()
     os.umask(0o077)
     try:
-        items = key_file.read(arguments.keys)
+        items = key_file.parse(sys.stdin.read(), "key file")
         set_up(arguments.folder, arguments.ceremony_config, arguments.label, items)
     except (KeyLoaderError, HsmError) as error:
         print(f"{error.reason}: {error}\n{error.hint}", file=sys.stderr)

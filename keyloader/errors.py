@@ -11,6 +11,14 @@ class KeyLoaderError(Exception):
     hint = "See the message."
 
 
+class StoreBusy(KeyLoaderError):
+    """Another ceremony works on the same token store."""
+
+    reason = "TOKEN_STORE_BUSY"
+    retryable = True
+    hint = "Wait until it has ended, then begin again."
+
+
 class KeyFileInvalid(KeyLoaderError):
     """A development key file that is no TOML, or has an unknown or wrong field."""
 

@@ -122,15 +122,24 @@ class _KeyFile(BaseModel):
 
 
 def read(path: Path) -> list[LoadKeyItem]:
-    """Read a development key file.
+    """Read a development key file. Raises as :func:`parse`."""
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileInvalid(f"{path}: {error}") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, path: str) -> list[LoadKeyItem]:
+    """Read the text of a development key file; ``path`` is how messages call it.
 
     Raises:
         KeyFileInvalid: with the number of the entry and the field, never with its value.
     """
     try:
-        document: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        document: dict[str, Any] = tomllib.loads(text)
         entries = _KeyFile.model_validate(document).key
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise KeyFileInvalid(f"{path}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]

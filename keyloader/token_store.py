@@ -7,11 +7,14 @@ read-only, which keeps SoftHSM from rewriting it at every login; earlier stores 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from keyloader.errors import StoreBusy
 
 _NAME = re.compile(r"store-(\d{4})")
 
@@ -33,13 +36,26 @@ class TokenStore:
 
         If the body fails, the draft is removed and the store in force stays as it was.
         """
+        with self._locked():
+            yield from self._draft()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One ceremony at a time; another one waits not, but is told."""
+        with (self.root / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreBusy("another ceremony works on this token store") from None
+            yield
+
+    def _draft(self) -> Iterator[Path]:
         path = self.root / f"store-{self._last_number() + 1:04d}"
+        path.mkdir(mode=0o700)
         try:
             if self.link.exists():
-                shutil.copytree(self.link.resolve(), path)
+                shutil.copytree(self.link.resolve(), path, dirs_exist_ok=True)
                 _set_modes(path, directory=0o700, file=0o600)
-            else:
-                path.mkdir(mode=0o700)
             yield path
         except BaseException:
             _set_modes(path, directory=0o700, file=0o600)

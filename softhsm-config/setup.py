@@ -18,9 +18,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsm.system_users import APPLIANCE_USER, MODULE_USER, as_user
+
 HERE = Path(__file__).resolve().parent
-APPLIANCE_USER = "keywatt"
-MODULE_USER = "keywatt-hsm"
 LABEL = "keywatt"
 SOFTHSM = (
     "/usr/lib/softhsm/libsofthsm2.so",
@@ -99,24 +99,12 @@ def set_up(state: Path, keys: Path, mode: str, utc_offset: str) -> Users:
     for name, chosen in (("module.conf", mode), ("ceremony.conf", "ceremony")):
         fill("module.conf.in", state / name, MODE=chosen, MODULE_ID=f"keywatt-{os.uname().nodename}", **common)
     write_module_settings(state, users)
-    copied = state / "module" / "keys.toml"
-    shutil.copyfile(keys, copied)
-    copied.chmod(0o600)
-    if os.geteuid() == 0:
-        shutil.chown(copied, users.module, users.module)
     command = [sys.executable, "-P", "-m", "keyloader.development", "--folder", str(state / "module")]
-    command += ["--ceremony-config", str(state / "ceremony.conf"), "--keys", str(copied), "--label", LABEL]
+    command += ["--ceremony-config", str(state / "ceremony.conf"), "--label", LABEL]
     sys.stdout.flush()
-    subprocess.run(command, check=True, cwd="/", **as_user(users.module))
-    copied.unlink()
+    with keys.open("rb") as source:
+        subprocess.run(command, check=True, cwd="/", stdin=source, **as_user(users.module))
     return users
-
-
-def as_user(name: str) -> dict[str, object]:
-    """Return what subprocess needs to run as a system user; nothing without root."""
-    if os.geteuid() != 0:
-        return {}
-    return {"user": name, "group": name, "extra_groups": os.getgrouplist(name, pwd.getpwnam(name).pw_gid)}
 
 
 def main() -> int:

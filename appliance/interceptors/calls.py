@@ -52,9 +52,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def handle(request: Any, context: Any) -> Any:
             started = time.monotonic()
-            reason = "OK"
+            reason = "CANCELLED"
             try:
-                return await inner(request, context)
+                response = await inner(request, context)
             except Exception as error:  # noqa: BLE001 - every error must become a status, and none may leak
                 reason, status = to_status(error)
                 if reason == INTERNAL_REASON:
@@ -64,6 +64,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     status.message,
                     (("grpc-status-details-bin", status.SerializeToString()),),
                 )
+            else:
+                reason = "OK"
+                return response
             finally:
                 milliseconds = round((time.monotonic() - started) * 1000, 2)
                 logger.info("call", method=method, peer=peer_name(context), reason=reason, milliseconds=milliseconds)

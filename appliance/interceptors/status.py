@@ -20,15 +20,25 @@ INTERNAL_REASON = "INTERNAL_ERROR"
 _INTERNAL_HINT = "See the log of the appliance."
 
 _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
-    ("MODULE_UNAVAILABLE", "MODULE_INTERRUPTED", "MODULE_TIMEOUT", "MODULE_FAULT", "SELF_TEST_FAILED"),
+    (
+        "MODULE_UNAVAILABLE",
+        "MODULE_INTERRUPTED",
+        "MODULE_TIMEOUT",
+        "MODULE_FAULT",
+        "SELF_TEST_FAILED",
+        "MODULE_CHANGED",
+    ),
     grpc.StatusCode.UNAVAILABLE,
 )
-_STATUS |= dict.fromkeys(("MODULE_BUSY", "IDENTIFIER_LOOK_AHEAD"), grpc.StatusCode.RESOURCE_EXHAUSTED)
+_STATUS |= dict.fromkeys(
+    ("MODULE_BUSY", "IDENTIFIER_LOOK_AHEAD", "VERIFICATION_LIMIT"), grpc.StatusCode.RESOURCE_EXHAUSTED
+)
 _STATUS |= dict.fromkeys(("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN"), grpc.StatusCode.NOT_FOUND)
 _STATUS |= {"IDENTIFIER_USED": grpc.StatusCode.ALREADY_EXISTS}
 _STATUS |= dict.fromkeys(
     (
         "KEY_CHANGE_REQUIRED",
+        "METER_KEY_MISMATCH",
         "CLASS_NOT_ALLOWED",
         "CREDIT_UNDER_DEFAULT_KEY",
         "COMMON_KEY_CARRIER",

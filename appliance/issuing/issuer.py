@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from appliance import clock
@@ -27,7 +28,7 @@ from appliance.issuing.orders import (
     Verification,
 )
 from appliance.issuing.quantities import Unit
-from hsm.errors import ModuleRefusal
+from hsm.errors import FrameInvalid, ModuleBusy, ModuleRefusal, ModuleUnavailable, VendingKeyUnknown
 from hsm.keys import VendingKey
 from hsm.reasons import Reason
 from hsm.requests import Issued, IssueItem, KeyChangeItem, Mark, Verified, VerifyItem
@@ -89,6 +90,10 @@ class Issuer:
         before: tuple[DeliveredToken, ...] = ()
         if order.meter.differences(key, order.assignment) and self._automatic_key_change:
             holds = order.assignment or holds
+            target = view.key(holds.reference)
+            # The credit is tried first, without making it: a set alone, for a sale that cannot be, would be a loss.
+            trial = replace(order.timing, validate_only=True)
+            await self._issue(view, target, order.meter, holds, (0, order.subclass, order.units), trial)
             change = KeyChangeOrder(
                 meter=order.meter,
                 target=holds,
@@ -97,7 +102,7 @@ class Issuer:
                 validate_only=order.timing.validate_only,
             )
             before = (await self.issue_key_change(change)).tokens
-            key = view.key(holds.reference)
+            key = target
         else:
             require_current(order.meter, key, order.assignment)
         issued = await self._issue(view, key, order.meter, holds, (0, order.subclass, order.units), order.timing)
@@ -132,6 +137,7 @@ class Issuer:
         view = await self._catalogue.view()
         meter = order.meter
         old, new = view.key(meter.holds.reference), view.key(order.target.reference)
+        meter.require_held(old)
         local = self._local_time(view, order.issue_time)
         default_size = 2 if meter.ea is EncryptionAlgorithm.STA else 4
         item = KeyChangeItem(
@@ -229,8 +235,12 @@ class Issuer:
             clock_minutes=clock.minutes_since_1970(local) if view.certification else 0,
             validate_only=timing.validate_only,
         )
-        # An identifier whose fate is unknown (the module went away) stays taken: the token may exist.
-        (issued,) = await self._catalogue.client.issue(holds.reference, [item])
+        try:
+            (issued,) = await self._catalogue.client.issue(holds.reference, [item])
+        except (ModuleBusy, ModuleUnavailable, FrameInvalid, VendingKeyUnknown):
+            # Never executed. After any other error the token may exist, and its identifier stays taken.
+            self._identifiers.give_back(reservation)
+            raise
         if issued.reason is not Reason.OK or timing.validate_only:
             self._identifiers.give_back(reservation)
         _require_ok(issued.reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.errors import KeyChangeRequired
+from appliance.errors import KeyChangeRequired, MeterKeyMismatch
 from hsm.keys import KeyReference, VendingKey
 from sts.identifiers import EncryptionAlgorithm, KeyExpiryNumber, KeyType, MeterPAN, TariffIndex, TokenCarrierType
 from sts.token_identifier import BaseDate
@@ -42,6 +42,16 @@ class Meter:
             "key_expiry_number": (self.key_expiry_number or key.key_expiry_number, key.key_expiry_number),
         }
         return [name for name, (held, wanted) in pairs.items() if held != wanted]
+
+    def require_held(self, key: VendingKey) -> None:
+        """Raise MeterKeyMismatch if the meter cannot hold a key of this vending key, as type or base date differ.
+
+        Tokens under such a key, key-change tokens among them, would be refused by the meter.
+        """
+        stated = {"key_type": (self.key_type, key.key_type), "base_date": (self.base_date, key.base_date)}
+        fields = ", ".join(name for name, (held, has) in stated.items() if held not in (None, has))
+        if fields:
+            raise MeterKeyMismatch(f"the meter and its vending key differ: {fields}", fields=fields)
 
 
 def require_current(meter: Meter, key: VendingKey, assignment: KeyAssignment | None) -> None:

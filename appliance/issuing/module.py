@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hsm.client import ModuleClient
-from hsm.errors import VendingKeyUnknown
+from hsm.errors import ModuleChanged, VendingKeyUnknown
 from hsm.keys import KeyReference, VendingKey
-from hsm.status import Mode, ModuleStatus
+from hsm.status import Mode, ModuleStatus, Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class ModuleCatalogue:
     def __init__(self, client: ModuleClient) -> None:
         self.client = client
         self._view: ModuleView | None = None
+        self._identity: tuple[str, Mode, Profile] | None = None
 
     async def view(self) -> ModuleView:
         """Return the present reading; raises HsmError if the module does not answer."""
@@ -44,6 +45,10 @@ class ModuleCatalogue:
         if view is not None and view.connection == self.client.connections and self.client.is_connected:
             return view
         status, keys = await self.client.status(), await self.client.keys()
+        identity = (status.module_id, status.mode, status.profile)
+        if self._identity not in (None, identity):
+            raise ModuleChanged("the module is another one, or in another mode, than when the appliance started")
+        self._identity = identity
         view = ModuleView(status=status, keys={key.reference: key for key in keys}, connection=self.client.connections)
         self._view = view
         return view

@@ -6,11 +6,11 @@ from typing import Any
 
 import grpc
 import pytest
-
-from appliance.client.client import ClientError, KeywattClient
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2
 from keywatt.vending.v1 import vending_pb2
+
+from appliance.client.client import ClientError, KeywattClient
 from tests.support.system import System
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -19,7 +19,9 @@ METER = ["--meter", "600727000000000009", "--sgc", "201457"]
 
 def run(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"KEYWATT_CLIENT": str(system.state / "client" / "client.toml"), "COLUMNS": "200"}
-    return subprocess.run([KEYWATT, *arguments], capture_output=True, text=True, env=environment, timeout=30, check=False)
+    return subprocess.run(
+        [KEYWATT, *arguments], capture_output=True, text=True, env=environment, timeout=30, check=False
+    )
 
 
 def test_credit_and_verify(online_system: System) -> None:

@@ -6,10 +6,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-
-from appliance.client.client import ClientError, KeywattClient
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+
+from appliance.client.client import ClientError, KeywattClient
 from tests.support.system import System, load_script
 
 certificates = load_script("demo/certificates.py")

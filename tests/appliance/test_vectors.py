@@ -6,11 +6,11 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-
-from appliance.client.client import ClientError, KeywattClient
 from keywatt.certification.v1 import certification_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
+
+from appliance.client.client import ClientError, KeywattClient
 from tests.support import vectors
 
 KEYED = [v for v in vectors.of_kind("token") if v["ea"]]
@@ -139,9 +139,7 @@ def test_one_minute_past_midnight_is_skipped(certification_client: KeywattClient
     assert refusal.value.reason == "IDENTIFIER_USED"
 
 
-def test_time_is_needed_here_and_refused_elsewhere(
-    certification_client: KeywattClient, client: KeywattClient
-) -> None:
+def test_time_is_needed_here_and_refused_elsewhere(certification_client: KeywattClient, client: KeywattClient) -> None:
     request = vending_pb2.IssueCreditTokenRequest(
         meter=meter(KEYED[0]["key_context"], 11), credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY, amount="1"
     )

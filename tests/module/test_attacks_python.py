@@ -224,10 +224,32 @@ def test_digest_key_itself(bare: Any, request: pytest.FixtureRequest) -> None:
 
 
 ALLOWED = frozenset(
-    "C_Initialize C_Finalize C_GetInfo C_GetFunctionList C_GetSlotList C_GetSlotInfo C_GetTokenInfo C_GetMechanismList"
-    " C_GetMechanismInfo C_OpenSession C_CloseSession C_CloseAllSessions C_GetSessionInfo C_Login C_Logout"
-    " C_GetAttributeValue C_FindObjectsInit C_FindObjects C_FindObjectsFinal C_DigestInit C_Digest C_SignInit C_Sign"
-    " C_GenerateRandom".split()
+    [
+        "C_Initialize",
+        "C_Finalize",
+        "C_GetInfo",
+        "C_GetFunctionList",
+        "C_GetSlotList",
+        "C_GetSlotInfo",
+        "C_GetTokenInfo",
+        "C_GetMechanismList",
+        "C_GetMechanismInfo",
+        "C_OpenSession",
+        "C_CloseSession",
+        "C_CloseAllSessions",
+        "C_GetSessionInfo",
+        "C_Login",
+        "C_Logout",
+        "C_GetAttributeValue",
+        "C_FindObjectsInit",
+        "C_FindObjects",
+        "C_FindObjectsFinal",
+        "C_DigestInit",
+        "C_Digest",
+        "C_SignInit",
+        "C_Sign",
+        "C_GenerateRandom",
+    ]
 )
 
 

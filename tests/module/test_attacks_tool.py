@@ -30,7 +30,7 @@ def tool(lab: Lab, module: str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 def label(lab: Lab, fragment: str) -> str:
-    listing = tool(lab, str(LIBRARY_PATH), "--list-objects").stdout
+    listing = tool(lab, SOFTHSM, "--list-objects").stdout
     (found,) = [line.split(":", 1)[1].strip() for line in listing.splitlines() if fragment in line]
     return found
 
@@ -48,9 +48,21 @@ def attacks(lab: Lab, data: Path) -> dict[str, tuple[list[str], bool, str]]:
     out = ["--input-file", str(data), "--output-file", str(data.with_suffix(".out"))]
     key_file = ["--write-object", str(data), "--type", "secrkey", "--key-type", "AES:16"]
     return {
-        "hmac": (["--sign", "--mechanism", "SHA256-HMAC", "--label", protected, *out], True, "KEY_FUNCTION_NOT_PERMITTED"),
-        "encrypt": (["--encrypt", "--mechanism", "AES-ECB", "--label", protected, *out], False, "KEY_FUNCTION_NOT_PERMITTED"),
-        "decrypt": (["--decrypt", "--mechanism", "AES-ECB", "--label", protected, *out], False, "KEY_FUNCTION_NOT_PERMITTED"),
+        "hmac": (
+            ["--sign", "--mechanism", "SHA256-HMAC", "--label", protected, *out],
+            True,
+            "KEY_FUNCTION_NOT_PERMITTED",
+        ),
+        "encrypt": (
+            ["--encrypt", "--mechanism", "AES-ECB", "--label", protected, *out],
+            False,
+            "KEY_FUNCTION_NOT_PERMITTED",
+        ),
+        "decrypt": (
+            ["--decrypt", "--mechanism", "AES-ECB", "--label", protected, *out],
+            False,
+            "KEY_FUNCTION_NOT_PERMITTED",
+        ),
         "create": ([*key_file, "--label", "mine"], True, "TOKEN_WRITE_PROTECTED"),
         "import": ([*key_file, "--label", protected], True, "TOKEN_WRITE_PROTECTED"),
         "generate": (["--keygen", "--key-type", "AES:32", "--label", "wrapper"], True, "TOKEN_WRITE_PROTECTED"),

@@ -74,6 +74,8 @@ LOADS: list[tuple[dict[str, Any], Reason]] = [
     ({"class0": 0x01FF}, Reason.CLASS_NOT_ALLOWED),
     ({"class2": 0xFFFF}, Reason.CLASS_NOT_ALLOWED),
     ({"activation": 100, "issued_until": 99}, Reason.FIELD_OUT_OF_RANGE),
+    ({"issued_until": 4223371680}, Reason.FIELD_OUT_OF_RANGE),
+    ({"activation": -1}, Reason.FIELD_OUT_OF_RANGE),
     ({"key": b"\1" * 8}, Reason.KEY_INVALID),
     ({"key": bytes(20)}, Reason.KEY_INVALID),
     ({"dkga": 2}, Reason.REQUEST_MALFORMED),
@@ -128,7 +130,7 @@ def test_installed_tables_are_used_and_named(lab: Lab) -> None:
         key = vectors.decoder_key(fields | {"kt": 2, "base_date": 14, "dkga": 4}, 7)
         token = codec.decode(TokenNumber(digits=issued.digits), key, tables)
         assert token.frame.content & 0xFFFF == 256
-        assert not list(session._session.get_objects({})) == []
+        assert len(list(session._session.get_objects({}))) == 15
     # Installing again replaces them.
     lab.configure("ceremony")
     with lab.session() as session:
@@ -169,6 +171,7 @@ def test_a_record_put_on_a_key_around_the_module_is_not_believed(lab: Lab) -> No
         known = len(session.keys)
     library = pkcs11.lib(SOFTHSM)
     bare = library.get_token(token_label=LABEL).open(rw=True, user_pin=USER_PIN)
+    label += " proof=0123456789abcdef"
     for forged in (label.replace("sgc=600001", "sgc=600101"), label.replace("ken=255", "ken=99"), label + " x"):
         bare.create_object(
             {
@@ -189,6 +192,40 @@ def test_a_record_put_on_a_key_around_the_module_is_not_believed(lab: Lab) -> No
         assert session.status().keys_refused == 3
 
 
+def test_two_keys_of_one_name_are_both_refused_and_odd_objects_stop_nothing(lab: Lab) -> None:
+    import os
+
+    import pkcs11
+    from pkcs11 import Attribute, KeyType, ObjectClass
+
+    from tests.support.lab import SOFTHSM
+
+    os.environ.update(lab.environment())
+    library = pkcs11.lib(SOFTHSM)
+    bare = library.get_token(token_label=LABEL).open(rw=True, user_pin=USER_PIN)
+    keys = bare.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})
+    (label,) = [str(key.label) for key in keys if "sgc=600001" in str(key.label)]
+    assert " proof=" in label
+    common = {
+        Attribute.CLASS: ObjectClass.SECRET_KEY,
+        Attribute.KEY_TYPE: KeyType.GENERIC_SECRET,
+        Attribute.TOKEN: True,
+        Attribute.PRIVATE: True,
+        Attribute.SENSITIVE: True,
+        Attribute.EXTRACTABLE: False,
+        Attribute.MODIFIABLE: False,
+        Attribute.SIGN: True,
+        Attribute.LABEL: label,
+    }
+    bare.create_object(common | {Attribute.VALUE: DEVELOPMENT_160 + bytes(12)})
+    bare.create_object(common | {Attribute.VALUE: b"\1" * 20, Attribute.LABEL: label.replace("600001", "600111")})
+    library.finalize()
+    with lab.session() as session:
+        assert reference("600001") not in {key.reference for key in session.keys}
+        assert len(session.keys) == 14
+        assert session.status().keys_refused == 3
+
+
 def test_ceremony_operations_need_ceremony_mode(lab: Lab) -> None:
     with lab.session() as session:
         with pytest.raises(ModuleFault, match="ceremony mode"):
@@ -203,6 +240,8 @@ CONFIGS: list[dict[str, object]] = [
     {"profile": "none"},
     {"library": "relative.so"},
     {"utc_offset": "+2:00"},
+    {"utc_offset": "++1:+5"},
+    {"utc_offset": "+15:00"},
     {"utc_offset": "Africa/Johannesburg"},
     {"tid_past_minutes": "-1"},
     {"tid_past_minutes": "999999"},

@@ -15,6 +15,7 @@ from sts import codec, derivation, luhn
 from sts.amount import AMOUNT16_MAX_UNITS, Amount16
 from sts.credit import CreditSubClass, TransferCredit, TransferCurrencyCredit
 from sts.currency import CURRENCY_MAX_UNITS, CurrencyAmount
+from sts.frame import Frame
 from sts.identifiers import (
     DecoderKeyGenerationAlgorithm,
     EncryptionAlgorithm,
@@ -29,7 +30,6 @@ from sts.key_change import KeyChange
 from sts.key_transition import is_rollover
 from sts.management import decode_management
 from sts.meter_test import InitiateMeterTest, control_bits
-from sts.frame import Frame
 from sts.token_identifier import BaseDate
 from tests.support import vectors
 from tests.support.lab import CONTEXTS, change, issue, minutes, reference, verify
@@ -178,7 +178,9 @@ def compare_key_changes(
     compared = 0
     while compared < wanted:
         old, new = Kit(source), Kit(source)
-        if EncryptionAlgorithm.MISTY1 in (old.ea, new.ea) and not (old.dkga is new.dkga is DecoderKeyGenerationAlgorithm.DKGA04):
+        if EncryptionAlgorithm.MISTY1 in (old.ea, new.ea) and not (
+            old.dkga is new.dkga is DecoderKeyGenerationAlgorithm.DKGA04
+        ):
             continue
         new.ea = old.ea
         size = 4 if old.ea is EncryptionAlgorithm.MISTY1 else source.choice((2, 3))

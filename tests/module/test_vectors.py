@@ -41,7 +41,9 @@ def test_token(certification: ModuleSession, vector: dict[str, Any]) -> None:
     assert Mark.CERTIFICATION in issued.marks
     assert Mark.TEST_KEY in issued.marks
     (verified,) = verify(
-        certification, name, VerifyItem(digits=issued.digits, ea=vector["ea"], tct=2, tariff_index=key["ti"], pan=key["pan"])
+        certification,
+        name,
+        VerifyItem(digits=issued.digits, ea=vector["ea"], tct=2, tariff_index=key["ti"], pan=key["pan"]),
     )
     assert (verified.reason, verified.token_identifier, verified.value) == (Reason.OK, vector["tid"], issued.granted)
 

@@ -13,7 +13,14 @@ from sts.ciphers import decrypt_block, encrypt_block, sta
 from sts.currency import CurrencyAmount
 from sts.decoder_key import DecoderKey
 from sts.frame import Frame
-from sts.identifiers import EncryptionAlgorithm, KeyExpiryNumber, KeyRevisionNumber, KeyType, SupplyGroupCode, TariffIndex
+from sts.identifiers import (
+    EncryptionAlgorithm,
+    KeyExpiryNumber,
+    KeyRevisionNumber,
+    KeyType,
+    SupplyGroupCode,
+    TariffIndex,
+)
 from sts.key_change import KeyChange
 from sts.token_identifier import BaseDate, TokenIdentifier
 from sts.token_number import TokenNumber

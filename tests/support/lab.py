@@ -25,7 +25,7 @@ from hsm.requests import (
     split_answer,
 )
 from hsm.session import ModuleSession
-from hsm.session_paths import CONFIG_ENVIRONMENT
+from hsm.session_paths import CONFIG_ENVIRONMENT, LIBRARY_PATH
 from sts.identifiers import KeyRevisionNumber, SupplyGroupCode
 
 SOFTHSM = "/usr/lib/softhsm/libsofthsm2.so"
@@ -144,9 +144,11 @@ class Lab:
         return {"SOFTHSM2_CONF": str(self.softhsm_config), CONFIG_ENVIRONMENT: str(self.config)}
 
     @contextlib.contextmanager
-    def session(self, pin: str | None = USER_PIN) -> Iterator[ModuleSession]:
+    def session(self, pin: str | None = USER_PIN, library: Path = LIBRARY_PATH) -> Iterator[ModuleSession]:
         os.environ.update(self.environment())
-        session = ModuleSession()
+        if library != LIBRARY_PATH:
+            del os.environ[CONFIG_ENVIRONMENT]
+        session = ModuleSession(library)
         try:
             yield session.open(pin)
         finally:

@@ -51,7 +51,9 @@ def key_toml(items: list[LoadKeyItem]) -> str:
     """Write items as a development key file."""
     lines = []
     for item in items:
-        classes = [f"0.{s}" for s in range(8) if item.class0 >> s & 1] + [f"2.{s}" for s in range(16) if item.class2 >> s & 1]
+        classes = [f"0.{s}" for s in range(8) if item.class0 >> s & 1] + [
+            f"2.{s}" for s in range(16) if item.class2 >> s & 1
+        ]
         lines += [
             "[[key]]",
             f'supply_group_code = "{item.supply_group_code}"',

@@ -233,7 +233,8 @@ enum kw_reason {
     KW_R_STA_TABLES_INVALID = 50,
     KW_R_TOKEN_STORE_FULL = 51,
     KW_R_CIPHER_FAULT = 52,
-    KW_R_LIBRARY_FAULT = 53
+    KW_R_LIBRARY_FAULT = 53,
+    KW_R_VERIFICATION_LIMIT = 54
 };
 
 #endif

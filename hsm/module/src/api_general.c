@@ -34,9 +34,8 @@ CK_RV kw_api_leave(CK_RV rv)
 static CK_RV initialise(void)
 {
     struct kw_module *module = &kw_the_module;
-    const char *path = secure_getenv(KW_CONFIG_ENVIRONMENT);
     memset(module, 0, sizeof *module);
-    if (!kw_config_read(&module->config, path != NULL ? path : KW_CONFIG_PATH))
+    if (!kw_config_find(&module->config))
         return CKR_GENERAL_ERROR;
     if (!kw_self_test_pure())
         return CKR_DEVICE_ERROR;

@@ -115,6 +115,7 @@ static CK_RV log_in(CK_UTF8CHAR_PTR pin, CK_ULONG length)
         return rv;
     }
     module->self_test_passed = true;
+    module->faulted = false;
     module->login = KW_LOGIN_USER;
     login_generation++;
     return CKR_OK;

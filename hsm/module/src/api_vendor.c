@@ -4,6 +4,12 @@
 #include "operations.h"
 #include "sessions.h"
 
+/* The longest request: a full batch of the longest items. */
+#define REQUEST_MAX (KW_HEADER_LEN + KW_BATCH_MAX * 64)
+#define SCRUB_LEN 8192
+
+static uint8_t request_copy[REQUEST_MAX];
+
 static bool needs_login(enum kw_operation operation)
 {
     return operation != KW_OP_STATUS && operation != KW_OP_INIT_TOKEN;
@@ -38,6 +44,8 @@ static CK_RV begin(CK_SESSION_HANDLE handle, CK_MECHANISM_PTR mechanism, bool by
         return CKR_USER_NOT_LOGGED_IN;
     if (by_key && key == NULL)
         return CKR_KEY_HANDLE_INVALID;
+    if (kw_the_module.faulted && operation != KW_OP_STATUS)
+        return CKR_DEVICE_ERROR;
     session->active = true;
     session->by_key = by_key;
     session->operation = operation;
@@ -58,7 +66,13 @@ static CK_RV finish(CK_SESSION_HANDLE handle, bool by_key, CK_BYTE_PTR request, 
         return CKR_ARGUMENTS_BAD;
     }
     const struct kw_key *key = by_key ? &kw_the_module.store.keys[session->key_index] : NULL;
-    size_t needed = kw_answer_length(session->operation, key, request, length);
+    /* The caller can change its octets while we work: everything is judged and done on our own copy. */
+    if (length > sizeof request_copy) {
+        session->active = false;
+        return CKR_DATA_LEN_RANGE;
+    }
+    memcpy(request_copy, request, length);
+    size_t needed = kw_answer_length(session->operation, key, request_copy, length);
     if (needed == 0) {
         session->active = false;
         return CKR_DATA_INVALID;
@@ -71,10 +85,23 @@ static CK_RV finish(CK_SESSION_HANDLE handle, bool by_key, CK_BYTE_PTR request, 
     if (room < needed)
         return CKR_BUFFER_TOO_SMALL;
     session->active = false;
-    /* A request in a buffer that the answer shares would change under our hands. */
-    if (answer < request + length && request < answer + needed)
-        return CKR_ARGUMENTS_BAD;
-    return kw_operate(&kw_the_module, session->operation, key, request, length, answer);
+    return kw_operate(&kw_the_module, session->operation, key, request_copy, length, answer);
+}
+
+/* Overwrite the stack that the work has left behind: compilers spill what the sources wipe. */
+static __attribute__((noinline)) void scrub_stack(void)
+{
+    uint8_t dead[SCRUB_LEN];
+    explicit_bzero(dead, sizeof dead);
+}
+
+static CK_RV finish_clean(CK_SESSION_HANDLE handle, bool by_key, CK_BYTE_PTR request, CK_ULONG length,
+                          CK_BYTE_PTR answer, CK_ULONG_PTR answer_length)
+{
+    CK_RV rv = finish(handle, by_key, request, length, answer, answer_length);
+    explicit_bzero(request_copy, length < sizeof request_copy ? length : sizeof request_copy);
+    scrub_stack();
+    return kw_api_leave(rv);
 }
 
 CK_RV kw_C_SignInit(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key)
@@ -87,7 +114,7 @@ CK_RV kw_C_Sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK
                 CK_ULONG_PTR signature_length)
 {
     CK_RV rv = kw_api_enter();
-    return rv != CKR_OK ? rv : kw_api_leave(finish(session, true, data, length, signature, signature_length));
+    return rv != CKR_OK ? rv : finish_clean(session, true, data, length, signature, signature_length);
 }
 
 CK_RV kw_C_DigestInit(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism)
@@ -100,5 +127,5 @@ CK_RV kw_C_Digest(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, 
                   CK_ULONG_PTR digest_length)
 {
     CK_RV rv = kw_api_enter();
-    return rv != CKR_OK ? rv : kw_api_leave(finish(session, false, data, length, digest, digest_length));
+    return rv != CKR_OK ? rv : finish_clean(session, false, data, length, digest, digest_length);
 }

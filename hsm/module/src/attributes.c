@@ -60,8 +60,8 @@ static bool show(const struct kw_key *key, CK_ATTRIBUTE_TYPE type, struct shown 
     case CKA_KEY_TYPE:
         put(shown, &key_type, sizeof key_type);
         return true;
-    case CKA_LABEL:
-        shown->length = kw_record_format(record, true, (char *)shown->octets);
+    case CKA_LABEL: /* without its proof, which under DES is a known plaintext with its ciphertext */
+        shown->length = kw_record_format(record, false, (char *)shown->octets);
         return true;
     case CKA_ID:
         snprintf(id, sizeof id, "%.6s/%u", (const char *)record->sgc, record->krn);

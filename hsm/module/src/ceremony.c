@@ -65,7 +65,7 @@ static enum kw_reason read_record(const uint8_t *item, const struct kw_config *c
 static CK_RV complete_record(const struct kw_module *module, const uint8_t *octets, struct kw_record *record)
 {
     static const uint8_t zeros[8] = {0};
-    uint8_t prefixed[21], digest[32];
+    uint8_t prefixed[21], digest[32] = {0};
     CK_OBJECT_HANDLE session_key;
     CK_RV rv = kw_inner_create_key(&module->inner, record->dkga, octets, NULL, 0, &session_key);
     if (rv != CKR_OK)
@@ -106,7 +106,11 @@ static CK_RV store_key(struct kw_module *module, const uint8_t *octets, struct k
     }
     size_t length = kw_record_format(record, true, label);
     rv = kw_inner_create_key(&module->inner, record->dkga, octets, label, length, &key);
-    return rv == CKR_OK ? kw_keystore_read(&module->store, &module->inner, &module->config) : rv;
+    if (rv == CKR_OK)
+        rv = kw_keystore_read(&module->store, &module->inner, &module->config);
+    present = kw_keystore_find(&module->store, record->sgc, record->krn);
+    /* What was written must be what is read: else the token is not what the officers believe. */
+    return rv == CKR_OK && present == NULL ? CKR_DEVICE_ERROR : rv;
 }
 
 CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer)

@@ -7,6 +7,9 @@
 
 #define KW_CIVIL_LEN 16 /* "2014-03-01T13:00" */
 
+/* 10000-01-01 00:00: no time of ours is later. */
+#define KW_CIVIL_LIMIT INT64_C(4223371680)
+
 /* Minutes of the base date 93, 14 or 35; false for any other. */
 bool kw_base_minutes(uint8_t base_date, int64_t *minutes);
 

@@ -28,13 +28,16 @@ static bool read_minutes(int64_t *target, const char *value)
 
 static bool read_offset(int *target, const char *value)
 {
-    int hours, minutes, used = 0;
-    char sign;
-    if (sscanf(value, "%c%2d:%2d%n", &sign, &hours, &minutes, &used) != 3 || used != 6 || value[6] != '\0')
+    static const char shape[] = "sdd:dd";
+    for (unsigned i = 0; i < sizeof shape - 1; i++)
+        if (shape[i] == 'd'   ? (value[i] < '0' || value[i] > '9')
+            : shape[i] == 's' ? (value[i] != '+' && value[i] != '-')
+                              : value[i] != shape[i])
+            return false;
+    int hours = (value[1] - '0') * 10 + value[2] - '0', minutes = (value[4] - '0') * 10 + value[5] - '0';
+    if (value[6] != '\0' || hours > 14 || minutes > 59)
         return false;
-    if ((sign != '+' && sign != '-') || hours < 0 || hours > 14 || minutes < 0 || minutes > 59)
-        return false;
-    *target = (sign == '-' ? -1 : 1) * (hours * 60 + minutes);
+    *target = (value[0] == '-' ? -1 : 1) * (hours * 60 + minutes);
     return true;
 }
 
@@ -157,7 +160,7 @@ bool kw_config_read(struct kw_config *config, const char *path)
     unsigned seen = 0;
     bool ok = true;
     char line[KW_PATH_MAX + 64];
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (descriptor < 0)
         return false;
     FILE *file = fdopen(descriptor, "r");
@@ -183,4 +186,12 @@ bool kw_config_read(struct kw_config *config, const char *path)
     blank_pad(fresh.token_label);
     *config = fresh;
     return true;
+}
+
+bool kw_config_find(struct kw_config *config)
+{
+    const char *path = secure_getenv(KW_CONFIG_ENVIRONMENT);
+    if (path == NULL)
+        return kw_config_read(config, KW_CONFIG_PATH);
+    return kw_config_read(config, path) && config->profile == KW_PROFILE_DEVELOPMENT;
 }

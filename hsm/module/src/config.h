@@ -10,7 +10,9 @@
 
 #include "keywatt_fm.h"
 
+#ifndef KW_CONFIG_PATH
 #define KW_CONFIG_PATH "/etc/keywatt/module.conf"
+#endif
 #define KW_CONFIG_ENVIRONMENT "KEYWATT_MODULE_CONFIG"
 #define KW_PATH_MAX 1024
 
@@ -26,6 +28,12 @@ struct kw_config {
     int64_t reserved_past_minutes, reserved_future_minutes; /* the same for the reserved identifier */
     bool root_owned;
 };
+
+/*
+ * Read the file that the environment names, else the one of the fixed path. A file that the environment names can
+ * choose the development profile only: in production nobody but root decides, at the one path.
+ */
+bool kw_config_find(struct kw_config *config);
 
 /* Read and check the file; false for anything that is not exactly right. */
 bool kw_config_read(struct kw_config *config, const char *path);

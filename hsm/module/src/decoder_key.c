@@ -8,7 +8,7 @@
 CK_RV kw_decoder_key_derive(const struct kw_inner *inner, CK_OBJECT_HANDLE vending_key, const struct kw_record *record,
                             const struct kw_meter *meter, struct kw_decoder_key *key, enum kw_reason *reason)
 {
-    uint8_t block[KW_DKGA04_BLOCK_LEN], digest[32];
+    uint8_t block[KW_DKGA04_BLOCK_LEN], digest[32] = {0};
     CK_RV rv;
     *reason = KW_OK;
     memset(key, 0, sizeof *key);

@@ -169,6 +169,7 @@ CK_RV kw_issue(struct kw_module *module, const struct kw_key *key, const uint8_t
         /* A refused item tells its reason and nothing that was computed on the way to it. */
         memset(answer + KW_ISSUED_CLASS, 0, KW_ISSUED_ITEM_LEN - KW_ISSUED_CLASS);
         module->counters.refused++;
+        module->faulted = module->faulted || reason == KW_R_CIPHER_FAULT;
         return CKR_OK;
     }
     module->counters.issued += !is_validation(item);

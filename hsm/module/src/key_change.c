@@ -128,5 +128,6 @@ CK_RV kw_key_change(struct kw_module *module, const struct kw_key *old_key, cons
     kw_put(answer + KW_CHANGED_REASON, reason, 2);
     module->counters.key_changes += reason == KW_OK && !validate_only;
     module->counters.refused += reason != KW_OK;
+    module->faulted = module->faulted || reason == KW_R_CIPHER_FAULT;
     return CKR_OK;
 }

@@ -72,13 +72,27 @@ static bool has_prefix(const char *label, CK_ULONG length, const char *prefix)
 }
 
 /* A key that was put there around the module gives itself away by its attributes. */
-static bool attributes_are_ours(const struct kw_inner *inner, CK_OBJECT_HANDLE object)
+static bool attributes_are_ours(const struct kw_inner *inner, CK_OBJECT_HANDLE object, uint8_t dkga)
 {
-    CK_BBOOL sensitive = CK_FALSE, modifiable = CK_TRUE;
+    CK_BBOOL sensitive = CK_FALSE, modifiable = CK_TRUE, extractable = CK_TRUE, private = CK_FALSE;
+    CK_KEY_TYPE type = 0;
     CK_ATTRIBUTE template[] = {{CKA_SENSITIVE, &sensitive, sizeof sensitive},
-                               {CKA_MODIFIABLE, &modifiable, sizeof modifiable}};
-    return inner->functions->C_GetAttributeValue(inner->session, object, template, 2) == CKR_OK && sensitive &&
-           !modifiable;
+                               {CKA_MODIFIABLE, &modifiable, sizeof modifiable},
+                               {CKA_EXTRACTABLE, &extractable, sizeof extractable},
+                               {CKA_PRIVATE, &private, sizeof private},
+                               {CKA_KEY_TYPE, &type, sizeof type}};
+    if (inner->functions->C_GetAttributeValue(inner->session, object, template, 5) != CKR_OK)
+        return false;
+    return sensitive && private && !modifiable && extractable == (dkga == 2) &&
+           type == (dkga == 4 ? CKK_GENERIC_SECRET : CKK_DES2);
+}
+
+/* Faults that speak of the library or the device; any other only of the object at hand. */
+static bool is_grave(CK_RV rv)
+{
+    return rv == CKR_HOST_MEMORY || rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED || rv == CKR_DEVICE_ERROR ||
+           rv == CKR_DEVICE_MEMORY || rv == CKR_DEVICE_REMOVED || rv == CKR_SESSION_CLOSED ||
+           rv == CKR_SESSION_HANDLE_INVALID || rv == CKR_USER_NOT_LOGGED_IN || rv == CKR_CRYPTOKI_NOT_INITIALIZED;
 }
 
 static CK_RV read_key(struct kw_keystore *store, const struct kw_inner *inner, const struct kw_config *config,
@@ -91,23 +105,37 @@ static CK_RV read_key(struct kw_keystore *store, const struct kw_inner *inner, c
     if (!read_label(inner, object, label, sizeof label, &length) || !has_prefix(label, length, KW_RECORD_PREFIX))
         return CKR_OK;
     store->refused++;
-    if (!kw_record_parse(&key->record, label, length) || !attributes_are_ours(inner, object))
+    if (!kw_record_parse(&key->record, label, length) || !attributes_are_ours(inner, object, key->record.dkga))
         return CKR_OK;
     CK_RV rv = kw_keystore_proof(inner, object, &key->record, proof);
     if (rv != CKR_OK)
-        return rv == CKR_MECHANISM_INVALID || rv == CKR_KEY_FUNCTION_NOT_PERMITTED || rv == CKR_KEY_TYPE_INCONSISTENT
-                   ? CKR_OK
-                   : rv;
+        return is_grave(rv) ? rv : CKR_OK;
     if (memcmp(proof, key->record.proof, KW_PROOF_LEN) != 0)
         return CKR_OK;
     if (config->mode != KW_MODE_CEREMONY && kw_keystore_origin_allowed(key->record.origin, config) != KW_OK)
         return CKR_OK;
-    if (kw_keystore_find(store, key->record.sgc, key->record.krn) != NULL)
-        return CKR_OK; /* two keys of one name: the first stands, the other is counted as refused */
     key->inner = object;
     store->refused--;
     store->count++;
     return CKR_OK;
+}
+
+/* Two keys of one name: nobody can say which is meant, so neither is used. */
+static void drop_duplicates(struct kw_keystore *store)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < store->count; i++) {
+        const struct kw_record *record = &store->keys[i].record;
+        store->doubtful[i] = false;
+        for (uint32_t j = 0; j < store->count && !store->doubtful[i]; j++)
+            store->doubtful[i] = i != j && store->keys[j].record.krn == record->krn &&
+                                 memcmp(store->keys[j].record.sgc, record->sgc, 6) == 0;
+    }
+    for (uint32_t i = 0; i < store->count; i++)
+        if (!store->doubtful[i])
+            store->keys[kept++] = store->keys[i];
+    store->refused += store->count - kept;
+    store->count = kept;
 }
 
 const struct kw_key *kw_keystore_find(const struct kw_keystore *store, const uint8_t sgc[6], uint8_t krn)
@@ -173,5 +201,9 @@ CK_RV kw_keystore_read(struct kw_keystore *store, const struct kw_inner *inner, 
     CK_RV rv = find_objects(inner, CKO_SECRET_KEY, objects, KW_KEYS_MAX, &count);
     for (CK_ULONG i = 0; rv == CKR_OK && i < count && store->count < KW_KEYS_MAX; i++)
         rv = read_key(store, inner, config, objects[i]);
-    return rv == CKR_OK ? read_tables(store, inner) : rv;
+    drop_duplicates(store);
+    rv = rv == CKR_OK ? read_tables(store, inner) : rv;
+    if (rv != CKR_OK)
+        store->count = 0; /* half a store is none */
+    return rv;
 }

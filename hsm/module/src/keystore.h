@@ -16,6 +16,7 @@ struct kw_key {
 
 struct kw_keystore {
     struct kw_key keys[KW_KEYS_MAX];
+    bool doubtful[KW_KEYS_MAX];
     uint32_t count;
     uint32_t refused; /* objects that bear a record but fail their proof, a check or the profile */
     struct kw_sta_tables tables;

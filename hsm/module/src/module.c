@@ -2,6 +2,8 @@
 
 #include <time.h>
 
+#include "civil_time.h"
+
 int64_t kw_clock_minutes(const struct kw_config *config)
 {
     struct timespec now;
@@ -18,8 +20,7 @@ enum kw_reason kw_item_clock(const struct kw_config *config, int64_t given, int6
         return given == 0 ? KW_OK : KW_R_CLOCK_NOT_SETTABLE;
     }
     *now = given;
-    /* Beyond the year 9999 no arithmetic of minutes is meant. */
-    return given > 0 && given < INT64_C(4223371680) ? KW_OK : KW_R_CLOCK_MISSING;
+    return given > 0 && given < KW_CIVIL_LIMIT ? KW_OK : KW_R_CLOCK_MISSING;
 }
 
 uint8_t kw_marks(const struct kw_module *module, const struct kw_record *record, uint8_t ea)

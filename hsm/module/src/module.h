@@ -18,7 +18,8 @@ struct kw_module {
     struct kw_keystore store;
     struct kw_counters counters;
     enum kw_login login;
-    bool self_test_passed; /* since initialisation, and again since login */
+    bool self_test_passed; /* at login */
+    bool faulted;          /* a cipher or a self-test went wrong: nothing is done until the next login */
 };
 
 /* Minutes since 1970 in the system's zone. */

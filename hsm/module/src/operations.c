@@ -20,7 +20,7 @@ static const struct shape *shape_of(enum kw_operation operation)
                                         KW_BATCH_MAX};
     static const struct shape check = {0, KW_CHECKED_ITEM_LEN, true, false, true, true, 0};
     static const struct shape status = {0, KW_STATUS_LEN, false, true, true, true, 0};
-    static const struct shape self_test = {0, KW_CHECKED_ITEM_LEN, false, true, true, true, 0};
+    static const struct shape test = {0, KW_CHECKED_ITEM_LEN, false, true, true, true, 0};
     static const struct shape load = {KW_LOAD_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape tables = {KW_TABLES_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape init = {KW_INIT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
@@ -36,7 +36,7 @@ static const struct shape *shape_of(enum kw_operation operation)
     case KW_OP_STATUS:
         return &status;
     case KW_OP_SELF_TEST:
-        return &self_test;
+        return &test;
     case KW_OP_LOAD_KEY:
         return &load;
     case KW_OP_INSTALL_TABLES:
@@ -70,6 +70,15 @@ size_t kw_answer_length(enum kw_operation operation, const struct kw_key *key, c
     return KW_HEADER_LEN + count * shape->answer;
 }
 
+/* A known answer that is wrong once is never trusted again in this login. */
+static CK_RV self_test(struct kw_module *module)
+{
+    CK_RV rv = kw_self_test_pure() ? kw_self_test_inner(&module->inner) : CKR_DEVICE_ERROR;
+    if (rv != CKR_OK)
+        module->faulted = true;
+    return rv;
+}
+
 static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, const struct kw_key *key,
                          const uint8_t *item, uint8_t *answer)
 {
@@ -85,7 +94,7 @@ static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, 
     case KW_OP_STATUS:
         return kw_status(module, answer);
     case KW_OP_SELF_TEST:
-        return kw_self_test_pure() ? kw_self_test_inner(&module->inner) : CKR_DEVICE_ERROR;
+        return self_test(module);
     case KW_OP_LOAD_KEY:
         return kw_load_key(module, item, answer);
     case KW_OP_INSTALL_TABLES:
@@ -106,13 +115,17 @@ CK_RV kw_operate(struct kw_module *module, enum kw_operation operation, const st
     memset(answer, 0, total);
     memcpy(answer, request, 4);
     size_t count = shape->items_max == 0 ? 1 : (size_t)kw_get(request + 2, 2);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count && !(module->faulted && operation != KW_OP_STATUS); i++) {
         uint8_t *item_answer = answer + KW_HEADER_LEN + i * shape->answer;
         CK_RV rv = operate_one(module, operation, key, request + KW_HEADER_LEN + i * shape->item, item_answer);
         if (rv != CKR_OK) {
             explicit_bzero(answer, total);
             return rv;
         }
+    }
+    if (module->faulted && operation != KW_OP_STATUS) {
+        explicit_bzero(answer, total);
+        return CKR_DEVICE_ERROR;
     }
     return CKR_OK;
 }

@@ -30,7 +30,8 @@ enum kw_reason kw_record_check(const struct kw_record *record)
         return KW_R_CLASS_NOT_ALLOWED;
     if (record->kt == 1 && record->class0 != 0)
         return KW_R_CREDIT_UNDER_DEFAULT_KEY;
-    if (record->act < 0 || record->iut < 0 || (record->act && record->iut && record->act > record->iut))
+    if (record->act < 0 || record->iut < 0 || record->act >= KW_CIVIL_LIMIT || record->iut >= KW_CIVIL_LIMIT ||
+        (record->act && record->iut && record->act > record->iut))
         return KW_R_FIELD_OUT_OF_RANGE;
     return KW_OK;
 }

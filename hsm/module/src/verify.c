@@ -1,12 +1,23 @@
+#include <time.h>
+
 #include "amount.h"
 #include "decoder_key.h"
 #include "frame.h"
+#include "guesses.h"
 #include "meter_identity.h"
 #include "octets.h"
 #include "operations.h"
 #include "rules.h"
 
-static enum kw_reason check(const struct kw_key *key, const uint8_t *item, uint8_t *token_class, uint64_t *block)
+/* A clock that nobody sets: the limit must hold in certification mode too. */
+static int64_t guess_minute(void)
+{
+    struct timespec now;
+    return clock_gettime(CLOCK_MONOTONIC, &now) == 0 ? now.tv_sec / 60 : 0;
+}
+
+static enum kw_reason check(const struct kw_module *module, const struct kw_key *key, const uint8_t *item,
+                            uint8_t *token_class, uint64_t *block)
 {
     enum kw_reason reason;
     if (!kw_all_zero(item + KW_VERIFY_ZERO, 2) || !kw_all_zero(item + KW_VERIFY_ZERO2, 4))
@@ -27,7 +38,10 @@ static enum kw_reason check(const struct kw_key *key, const uint8_t *item, uint8
         (reason = kw_rule_algorithms(&key->record, item[KW_VERIFY_EA], item[KW_VERIFY_TCT])) != KW_OK ||
         (reason = kw_check_pan(item + KW_VERIFY_PAN)) != KW_OK)
         return reason;
-    return kw_check_tariff_index(item + KW_VERIFY_TI);
+    if (module->config.profile == KW_PROFILE_PRODUCTION && item[KW_VERIFY_EA] == 7 && module->store.sample_tables)
+        return KW_R_SAMPLE_TABLES_REFUSED;
+    reason = kw_check_tariff_index(item + KW_VERIFY_TI);
+    return reason != KW_OK || kw_guess_allowed(item + KW_VERIFY_PAN, guess_minute()) ? reason : KW_R_VERIFICATION_LIMIT;
 }
 
 static enum kw_reason show_meter_test(const struct kw_frame *frame, uint8_t *answer)
@@ -76,7 +90,7 @@ CK_RV kw_verify(struct kw_module *module, const struct kw_key *key, const uint8_
     struct kw_frame frame;
     uint8_t token_class = 0;
     uint64_t block = 0;
-    enum kw_reason reason = check(key, item, &token_class, &block);
+    enum kw_reason reason = check(module, key, item, &token_class, &block);
     if (reason == KW_OK && key != NULL) {
         CK_RV rv = kw_decoder_key_derive(&module->inner, key->inner, &key->record, &meter, &decoder_key, &reason);
         if (rv != CKR_OK)
@@ -87,6 +101,8 @@ CK_RV kw_verify(struct kw_module *module, const struct kw_key *key, const uint8_
     }
     if (reason == KW_OK && !kw_frame_from_block(&frame, token_class, block))
         reason = KW_R_CRC_MISMATCH;
+    if (reason == KW_R_CRC_MISMATCH && key != NULL)
+        kw_guess_failed(item + KW_VERIFY_PAN, guess_minute());
     if (reason == KW_OK)
         reason = show(key == NULL ? NULL : &key->record, &frame, answer);
     kw_put(answer + KW_VERIFIED_REASON, reason, 2);
