@@ -98,10 +98,12 @@ format: build
 	$(BIN)/clang-format -i $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
 
 fuzz-short: build
-	$(MAKE) -s -C hsm/module fuzz RUNS=100000
+	$(MAKE) -s -C hsm/module fuzz RUNS=200000 SEEDS="$(BIN)/python fuzz/seeds.py"
+	$(BIN)/python -m tests.fuzz.worker_frames -runs=20000 -max_len=4096
 
 fuzz: build
-	$(MAKE) -s -C hsm/module fuzz RUNS=2000000
+	$(MAKE) -s -C hsm/module fuzz RUNS=5000000 SEEDS="$(BIN)/python fuzz/seeds.py"
+	$(BIN)/python -m tests.fuzz.worker_frames -runs=1000000 -max_len=4096
 
 LOCK := -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate
 

@@ -1,0 +1,182 @@
+#include "fake_inner.h"
+
+#include <string.h>
+
+static CK_FUNCTION_LIST list;
+static uint32_t calls_left;
+
+static CK_RV step(void)
+{
+    if (calls_left == 0)
+        return CKR_DEVICE_ERROR;
+    calls_left -= calls_left != UINT32_MAX;
+    return CKR_OK;
+}
+
+static void mix(uint8_t *out, CK_ULONG out_length, const uint8_t *in, CK_ULONG in_length)
+{
+    uint32_t state = 2166136261U;
+    for (CK_ULONG i = 0; i < in_length; i++)
+        state = (state ^ in[i]) * 16777619U;
+    for (CK_ULONG i = 0; i < out_length; i++) {
+        state = state * 1664525U + 1013904223U;
+        out[i] = (uint8_t)(state >> 24);
+    }
+}
+
+static CK_RV init_key(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key)
+{
+    (void)session;
+    (void)mechanism;
+    (void)key;
+    return step();
+}
+
+static CK_RV transform(CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length, CK_ULONG wanted)
+{
+    if (*out_length < wanted)
+        return CKR_BUFFER_TOO_SMALL;
+    mix(out, wanted, in, length);
+    *out_length = wanted;
+    return step();
+}
+
+static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
+{
+    (void)session;
+    return transform(in, length, out, out_length, 32);
+}
+
+static CK_RV encrypt(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out,
+                     CK_ULONG_PTR out_length)
+{
+    (void)session;
+    return transform(in, length, out, out_length, length);
+}
+
+static CK_RV wrap(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE wrapping,
+                  CK_OBJECT_HANDLE key, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
+{
+    (void)session;
+    (void)wrapping;
+    (void)key;
+    memset(out, 0x5A, 16);
+    memcpy(out, mechanism->pParameter, 8);
+    memcpy(out + 8, mechanism->pParameter, 8);
+    *out_length = 16;
+    return step();
+}
+
+static CK_RV decrypt(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out,
+                     CK_ULONG_PTR out_length)
+{
+    (void)session;
+    memcpy(out, in, length);
+    *out_length = length;
+    return step();
+}
+
+static CK_RV digest_init(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism)
+{
+    (void)session;
+    (void)mechanism;
+    return step();
+}
+
+static CK_RV create(CK_SESSION_HANDLE session, CK_ATTRIBUTE_PTR attributes, CK_ULONG count, CK_OBJECT_HANDLE_PTR object)
+{
+    (void)session;
+    (void)attributes;
+    (void)count;
+    *object = 7;
+    return step();
+}
+
+static CK_RV destroy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
+{
+    (void)session;
+    (void)object;
+    return step();
+}
+
+static CK_RV find_init(CK_SESSION_HANDLE session, CK_ATTRIBUTE_PTR attributes, CK_ULONG count)
+{
+    (void)session;
+    (void)attributes;
+    (void)count;
+    return step();
+}
+
+static CK_RV find(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE_PTR objects, CK_ULONG limit, CK_ULONG_PTR count)
+{
+    (void)session;
+    (void)objects;
+    (void)limit;
+    *count = 0;
+    return step();
+}
+
+static CK_RV find_final(CK_SESSION_HANDLE session)
+{
+    (void)session;
+    return step();
+}
+
+static CK_RV slot_list(CK_BBOOL present, CK_SLOT_ID_PTR slots, CK_ULONG_PTR count)
+{
+    (void)present;
+    if (slots != NULL)
+        slots[0] = 0;
+    *count = 1;
+    return step();
+}
+
+static CK_RV token_info(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
+{
+    (void)slot;
+    memset(info, ' ', sizeof *info);
+    info->flags = CKF_TOKEN_INITIALIZED;
+    return step();
+}
+
+static CK_RV slot_info(CK_SLOT_ID slot, CK_SLOT_INFO_PTR info)
+{
+    (void)slot;
+    memset(info, 0, sizeof *info);
+    return step();
+}
+
+static CK_RV library_info(CK_INFO_PTR info)
+{
+    memset(info, ' ', sizeof *info);
+    return step();
+}
+
+void kw_fake_inner(struct kw_inner *inner, uint32_t calls_until_failure)
+{
+    calls_left = calls_until_failure;
+    memset(&list, 0, sizeof list);
+    list.C_SignInit = init_key;
+    list.C_EncryptInit = init_key;
+    list.C_DecryptInit = init_key;
+    list.C_Sign = sign;
+    list.C_Encrypt = encrypt;
+    list.C_Decrypt = decrypt;
+    list.C_WrapKey = wrap;
+    list.C_DigestInit = digest_init;
+    list.C_Digest = sign;
+    list.C_CreateObject = create;
+    list.C_DestroyObject = destroy;
+    list.C_FindObjectsInit = find_init;
+    list.C_FindObjects = find;
+    list.C_FindObjectsFinal = find_final;
+    list.C_GetSlotList = slot_list;
+    list.C_GetTokenInfo = token_info;
+    list.C_GetSlotInfo = slot_info;
+    list.C_GetInfo = library_info;
+    memset(inner, 0, sizeof *inner);
+    inner->functions = &list;
+    inner->has_slot = true;
+    inner->session = 1;
+    inner->wrap_key = 2;
+}

@@ -1,0 +1,90 @@
+"""Writes well-formed requests as seeds: python seeds.py FOLDER."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+from hsm.requests import (
+    InitTokenItem,
+    InstallTablesItem,
+    IssueItem,
+    Item,
+    KeyChangeItem,
+    LoadKeyItem,
+    Operation,
+    VerifyItem,
+    pack_request,
+)
+from sts.ciphers.sta_tables import SAMPLE_TABLES
+
+_CLOCK_2014_03 = 23_228_000  # minutes since 1970
+_TID_2014_03 = _CLOCK_2014_03 - 23_142_240
+_PAN = "600727000000000009"
+
+
+def items() -> list[tuple[Operation, list[Item]]]:
+    """One request of every kind and type."""
+    requests: list[tuple[Operation, list[Item]]] = [
+        (operation, []) for operation in (Operation.CHECK_VALUE, Operation.STATUS, Operation.SELF_TEST)
+    ]
+    for token_class, subclass in itertools.product((0, 1, 2, 3), range(16)):
+        common = {"ea": 11, "tct": 2, "tariff_index": "01", "pan": _PAN, "token_identifier": _TID_2014_03}
+        item = IssueItem(
+            token_class=token_class,
+            subclass=subclass,
+            value=5,
+            clock_minutes=_CLOCK_2014_03,
+            **({} if token_class == 1 else common),  # type: ignore[arg-type]  # a mapping of fields
+        )
+        requests.append((Operation.ISSUE, [item]))
+    requests.append(
+        (Operation.VERIFY, [VerifyItem(digits="58625789986991357486", ea=11, tct=2, tariff_index="01", pan=_PAN)])
+    )
+    requests.append((Operation.VERIFY, [VerifyItem(digits="00000000000150997584")]))
+    for ea, size in ((7, 2), (7, 3), (11, 4)):
+        change = KeyChangeItem(
+            ea=ea,
+            set_size=size,
+            tct=2,
+            pan=_PAN,
+            old_tariff_index="01",
+            new_tariff_index="02",
+            new_supply_group_code="201457",
+            new_key_revision_number=1,
+            clock_minutes=_CLOCK_2014_03,
+        )
+        requests.append((Operation.KEY_CHANGE, [change]))
+    load = LoadKeyItem(
+        supply_group_code="700001",
+        key_revision_number=1,
+        key_type=2,
+        dkga=4,
+        base_date=14,
+        key_expiry_number=255,
+        key_change=True,
+        class0=0xFF,
+        class2=0xFCE7,
+        activation=1,
+        issued_until=_CLOCK_2014_03,
+        key=bytes(range(1, 21)),
+    )
+    requests.append((Operation.LOAD_KEY, [load]))
+    requests.append((Operation.INSTALL_TABLES, [InstallTablesItem(name="tables", tables=SAMPLE_TABLES.octets)]))
+    requests.append((Operation.INIT_TOKEN, [InitTokenItem(label="", so_pin="1" * 32, user_pin="2" * 32)]))
+    return requests
+
+
+def main() -> None:
+    """Write the seeds, for every mode and key."""
+    folder = Path(sys.argv[1])
+    positions = {operation: position for position, operation in enumerate(Operation)}
+    for number, (operation, request) in enumerate(items()):
+        packed = pack_request(operation, request)
+        for mode, key in itertools.product((0, 1, 2), (0, 1, 5)):
+            (folder / f"seed-{number}-{mode}-{key}").write_bytes(bytes([positions[operation], mode, key, 0]) + packed)
+
+
+if __name__ == "__main__":
+    main()
