@@ -52,7 +52,7 @@ def test_check_values_are_those_of_the_reference(ceremony: Ceremony) -> None:
 def test_loading_again_changes_nothing_and_another_key_is_refused(ceremony: Ceremony) -> None:
     item = key_item("700001", key=DEVELOPMENT_160)
     assert ceremony.load_key(item)[1]
-    assert not ceremony.load_key(item)[1]
+    assert ceremony.load_key(item)[0].reason is Reason.KEY_ALREADY_LOADED
     for other in (replace(item, key=bytes(19) + b"\1"), replace(item, key_expiry_number=9)):
         with pytest.raises(ModuleRefusal) as refusal:
             ceremony.load_key(other)
