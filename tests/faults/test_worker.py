@@ -15,7 +15,7 @@ from keywatt.keys.v1 import keys_pb2
 from keywatt.vending.v1 import vending_pb2
 
 from appliance.client.client import ClientError
-from tests.appliance.test_bad_input import credit, meter
+from tests.appliance.test_bad_input import credit
 from tests.support import oracle
 from tests.support.lab import CONTEXTS, RULES
 from tests.support.load import Load, is_transient
@@ -66,12 +66,12 @@ def test_kill_9_of_the_worker_under_load(system: System, capsys: pytest.CaptureF
 def test_interrupted_call_carries_retry_info(system: System) -> None:
     statuses = []
     with Load(system, GROUPS, threads=2), grpc.secure_channel(system.profile.address, _credentials(system)) as channel:
-        from keywatt.vending.v1 import vending_pb2_grpc
+        from keywatt.keys.v1 import keys_pb2_grpc
 
-        stub = vending_pb2_grpc.VendingServiceStub(channel)
+        stub = keys_pb2_grpc.KeysServiceStub(channel)
         end = time.monotonic() + 30
         while not statuses and time.monotonic() < end:
-            calls = [stub.IssueCreditToken.future(credit(meter=meter()), timeout=10) for _ in range(50)]
+            calls = [stub.GetModuleStatus.future(keys_pb2.GetModuleStatusRequest(), timeout=10) for _ in range(50)]
             system.kill_worker()
             statuses += [rpc_status.from_call(call) for call in calls if call.exception() is not None]
     unavailable = [s for s in statuses if s is not None and s.code == grpc.StatusCode.UNAVAILABLE.value[0]]
