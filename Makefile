@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
 DEBIAN_TEST := clang-14 libclang-rt-14-dev git opensc
 
-.PHONY: help demo serve certify stop-help test check lint format unit fuzz bench build lock clean debian-run debian-test
+.PHONY: help demo serve certify test check lint format unit fuzz fuzz-short build lock clean debian-run debian-test
 
 help:
 	@echo "make demo      a first token in a minute: install, build, set up, issue, enter into a virtual meter"
@@ -27,7 +27,6 @@ help:
 	@echo "make certify   the same in certification mode, for the official compliance tests"
 	@echo "make test      every check and test (make lint, make unit and a short make fuzz are its parts)"
 	@echo "make fuzz      a long fuzzing run"
-	@echo "make bench     benchmarks"
 
 # --- demo ---------------------------------------------------------------------------------------------------------
 demo: $(DEMO)/.installed
@@ -122,9 +121,6 @@ fuzz: build
 	$(BIN)/python -m tests.fuzz.worker_frames -runs=1000000 -max_len=4096
 
 LOCK := -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate
-
-bench: build
-	$(BIN)/python -m tests.performance.throughput
 
 lock:
 	$(BIN)/uv pip compile $(LOCK) --extra build -o requirements.lock

@@ -105,6 +105,20 @@ def test_key_change(certification_client: KeywattClient, vector: dict[str, Any])
         assert (found.effective_amount, found.token.token_time) == ("", "")
 
 
+def test_key_change_needs_no_time_and_rolls_over(certification_client: KeywattClient) -> None:
+    client = certification_client
+    vector = vectors.of_kind("kct")[0]
+    groups = [("123457", 1), ("201457", 1), ("203557", 6)]
+    for position, (sgc, krn) in enumerate(groups):
+        for new_position, (new_sgc, new_krn) in enumerate(groups):
+            old = meter(vector["old_context"] | {"sgc": sgc, "krn": krn}, 11)
+            target = meter_pb2.KeyAssignment(supply_group_code=new_sgc, key_revision_number=new_krn, tariff_index="02")
+            request = vending_pb2.IssueKeyChangeTokensRequest(meter=old, target=target)
+            response = client.call(client.vending.IssueKeyChangeTokens, request)
+            assert len(response.tokens) == 4
+            assert response.rollover == (new_position > position)
+
+
 def test_second_token_of_a_minute_takes_the_next_identifier_until_reset(certification_client: KeywattClient) -> None:
     client = certification_client
     vector = KEYED[0]

