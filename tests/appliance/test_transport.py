@@ -96,7 +96,10 @@ def test_status_names_what_an_auditor_asks_for(client: KeywattClient) -> None:
 
     shown = client.call(client.keys.GetModuleStatus, keys_pb2.GetModuleStatusRequest())
     digest = subprocess.run(
-        ["make", "-s", "-C", str(ROOT / "hsm" / "module"), "digest"], capture_output=True, text=True, check=True
+        ["make", "-s", "--no-print-directory", "-C", str(ROOT / "hsm" / "module"), "digest"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert shown.build_digest == digest.stdout.strip()
     assert len(bytes.fromhex(shown.tables_digest)) == hashlib.sha256().digest_size
