@@ -4,6 +4,8 @@ PORT ?= 8443
 UTC_OFFSET ?= +00:00
 KEYS ?= softhsm-config/development-keys.toml
 
+$(if $(word 2,$(CURDIR)),$(error The path of this folder must have no blank in it: make cannot work with one))
+
 # With root, code and state live where the two system users can read them; without, in this folder.
 ifeq ($(shell id -u),0)
 PREFIX ?= /opt/keywatt
@@ -30,35 +32,40 @@ help:
 
 # --- demo ---------------------------------------------------------------------------------------------------------
 demo: $(DEMO)/.installed
+	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT) --check
 	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE) --keys $(KEYS) --utc-offset=$(UTC_OFFSET)
 	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE) --port $(PORT)
 	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT) -- $(DEMO)/bin/python demo/demo.py --state $(STATE)
 	@echo
 	@echo "Keep the server running:   make serve"
 	@echo "and call it from another terminal:"
-	@echo "  export KEYWATT_CLIENT=$(STATE)/client/client.toml"
-	@echo "  $(DEMO)/bin/keywatt credit --meter 00000000000 --sgc 201457 --amount 25.6"
+	@echo "  export PATH=$(DEMO)/bin:\$$PATH KEYWATT_CLIENT=$(STATE)/client/client.toml"
+	@echo "  keywatt credit --meter 00000000000 --sgc 201457 --amount 25.6"
 
 serve: $(DEMO)/.installed
+	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT) --check
 	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE) --keys $(KEYS) --utc-offset=$(UTC_OFFSET)
 	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE) --port $(PORT)
 	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT)
 
 certify: $(DEMO)/.installed
+	@$(DEMO)/bin/python demo/run.py --state $(STATE) --port $(PORT) --check
 	@$(DEMO)/bin/python softhsm-config/setup.py --state $(STATE)-certification --keys $(KEYS) --mode certification
 	@$(DEMO)/bin/python demo/setup_appliance.py --state $(STATE)-certification --port $(PORT)
-	@echo "export KEYWATT_CLIENT=$(STATE)-certification/client/client.toml"
+	@echo "From another terminal:"
+	@echo "  export PATH=$(DEMO)/bin:\$$PATH KEYWATT_CLIENT=$(STATE)-certification/client/client.toml"
+	@echo "  keywatt credit --meter 600727000000000009 --sgc 201457 --amount 0.1 --issue-time 2014-03-01T13:00"
 	@$(DEMO)/bin/python demo/run.py --state $(STATE)-certification --port $(PORT)
 
 PRODUCT := $(shell find appliance hsm keyloader sts proto/keywatt -type f \
 	\( -name '*.py' -o -name '*.c' -o -name '*.h' -o -name '*.proto' -o -name Makefile \) 2>/dev/null)
 
 $(DEMO)/.installed: requirements.lock pyproject.toml hatch_build.py $(PRODUCT) | debian-run
-	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@umask 022 && (test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO))
 	@echo "Installing from PyPI, by name, version and hash …"
-	@$(DEMO)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@umask 022 && $(DEMO)/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
 	@echo "Building the functionality module and the package …"
-	@$(DEMO)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
+	@umask 022 && $(DEMO)/bin/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps --force-reinstall .
 	@touch $@
 
 debian-run:
@@ -71,9 +78,9 @@ debian-test: debian-run
 build: $(VENV)/.installed
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml hatch_build.py hsm/module/Makefile $(wildcard hsm/module/src/* hsm/module/include/*) $(shell find proto/keywatt -name '*.proto') | debian-test
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@$(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@umask 022 && (test -x $(BIN)/python || $(PYTHON) -m venv $(VENV))
+	@umask 022 && $(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@umask 022 && $(BIN)/pip install -qq --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 # The tests run processes as the two system users, who must be able to read this folder: with root and a folder that

@@ -138,7 +138,10 @@ def main() -> int:
     """Entry point ``keywatt-appliance``."""
     parser = argparse.ArgumentParser(prog="keywatt-appliance", description="Serve tokens over gRPC with mutual TLS.")
     parser.add_argument("--config", type=Path, default=Path("/etc/keywatt/appliance.toml"), help="settings (TOML)")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     arguments = parser.parse_args()
+    if arguments.with_parent:
+        hardening.die_with_parent(os.getppid())
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

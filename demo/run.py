@@ -34,11 +34,20 @@ class Servers:
         logs.mkdir(exist_ok=True)
         self.logs = logs
         self._processes = [
-            self._start("module", MODULE_USER, [program("keywatt-module"), "--config", str(state / "module.toml")]),
+            self._start(
+                "module",
+                MODULE_USER,
+                [program("keywatt-module"), "--with-parent", "--config", str(state / "module.toml")],
+            ),
             self._start(
                 "appliance",
                 APPLIANCE_USER,
-                [program("keywatt-appliance"), "--config", str(state / "appliance" / "appliance.toml")],
+                [
+                    program("keywatt-appliance"),
+                    "--with-parent",
+                    "--config",
+                    str(state / "appliance" / "appliance.toml"),
+                ],
             ),
         ]
 
@@ -64,7 +73,8 @@ class Servers:
             if process.poll() is not None:
                 tail = (self.logs / f"{name}.log").read_text("utf-8", "replace").splitlines()[-5:]
                 self.stop()
-                raise SystemExit("\n".join([f"the {name} process ended; its log ends so:", *tail]))
+                how = f"was killed by signal {-process.returncode}" if process.returncode < 0 else "ended"
+                raise SystemExit("\n".join([f"the {name} process {how}; its log ends so:", *tail]))
 
     def stop(self) -> None:
         """End the appliance first, so that it finishes what is under way, then the module."""
@@ -82,12 +92,15 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Run module process and appliance.")
     parser.add_argument("--state", type=Path, required=True)
-    parser.add_argument("--port", type=int, default=8443)
+    parser.add_argument("--port", type=int, default=8443, choices=range(1, 65536), metavar="1-65535")
+    parser.add_argument("--check", action="store_true", help="only say whether the port is free")
     parser.add_argument("command", nargs="*")
     arguments = parser.parse_args()
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", arguments.port)) == 0:
-            raise SystemExit(f"port {arguments.port} is taken; is another appliance running?")
+            raise SystemExit(f"port {arguments.port} is taken: end what runs there, or choose another, as in PORT=8444")
+    if arguments.check:
+        return 0
     servers = Servers(arguments.state.resolve(), arguments.port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

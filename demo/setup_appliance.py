@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--state", type=Path, required=True)
     parser.add_argument("--port", type=int, default=8443)
     arguments = parser.parse_args()
+    os.umask(0o022)
     set_up(arguments.state.resolve(), arguments.port)
     return 0
 

@@ -95,7 +95,7 @@ class ModuleRefusal(HsmError):
     """The module refused an item by one of its rules; nothing was issued."""
 
     def __init__(self, reason: reasons.Reason) -> None:
-        super().__init__(f"the module refused the request: {reason.name}")
+        super().__init__("refused by a rule of the module")
         self.code = reason
         self.reason = reason.name
         self.hint = reasons.hint(reason)

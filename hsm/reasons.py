@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import enum
 
+from sts import errors
+
 
 class Reason(enum.IntEnum):
     """Why the module refused one item. Names reach a client unchanged; numbers are those of the C header."""
@@ -95,6 +97,10 @@ HINTS: dict[Reason, str] = {
 }
 
 
+# The module's reasons bear the names of the standard's errors, and so do their hints.
+_STS_HINTS = {error.reason: error.hint for error in errors.StsError.__subclasses__()}
+
+
 def hint(reason: Reason) -> str:
     """Return what the operator should do about a reason."""
-    return HINTS.get(reason, _CORRECT)
+    return HINTS.get(reason) or _STS_HINTS.get(reason.name, _CORRECT)

@@ -149,7 +149,10 @@ def main() -> int:
     """Entry point ``keywatt-module``."""
     parser = argparse.ArgumentParser(prog="keywatt-module", description="Run the Keywatt module process.")
     parser.add_argument("--config", type=Path, default=Path("/etc/keywatt/module.toml"), help="settings (TOML)")
+    parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
     arguments = parser.parse_args()
+    if arguments.with_parent:
+        hardening.die_with_parent(os.getppid())
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.processors.JSONRenderer()],
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),

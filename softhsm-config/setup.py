@@ -12,6 +12,7 @@ import argparse
 import grp
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -115,10 +116,16 @@ def main() -> int:
     parser.add_argument("--mode", choices=("online", "certification"), default="online")
     parser.add_argument("--utc-offset", default="+00:00", help="time zone of token identifiers, +02:00")
     arguments = parser.parse_args()
+    if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", arguments.utc_offset) is None:
+        parser.error("a time zone is an offset of the form +02:00")
+    os.umask(0o022)
     try:
         users = set_up(arguments.state.resolve(), arguments.keys, arguments.mode, arguments.utc_offset)
     except subprocess.CalledProcessError as error:
         return error.returncode or 1
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     if users.appliance == users.module:
         print("without root: appliance and module process run as the same user; for development only")
     return 0

@@ -42,7 +42,7 @@ class InvalidMeterPAN(StsError):
     """The meter PAN is not 18 decimal digits."""
 
     reason = "PAN_INVALID"
-    hint = "A meter PAN has 18 digits: IIN, DRN and one check digit."
+    hint = "Give the number on the meter (11 or 13 digits) or its PAN (18 digits), digits only."
 
 
 class MeterPANCheckDigit(StsError):
@@ -147,7 +147,7 @@ class TimeOutOfRange(StsError):
     """The time is before the base date or beyond its last minute."""
 
     reason = "TIME_OUT_OF_RANGE"
-    hint = "The base date of this key does not cover the time; roll over to a later base date."
+    hint = "Use a vending key whose base date covers the time; see the message for why this one does not."
 
 
 class InvalidTokenIdentifier(StsError):

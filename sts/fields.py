@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from sts import errors
-from sts.token_identifier import BaseDate, TokenIdentifier
-
-RANDOM_NUMBER_MAX = 15
 
 
 def require_bits(name: str, value: int, bits: int) -> None:
@@ -25,8 +22,3 @@ def timed_content(random_number: int, token_identifier: int, lower: int) -> int:
 def split_timed_content(content: int) -> tuple[int, int, int]:
     """Return RND, TID and the last sixteen bits of a 44-bit content."""
     return content >> 40, content >> 16 & 0xFFFFFF, content & 0xFFFF
-
-
-def identifier(minutes: int, base_date: BaseDate) -> TokenIdentifier:
-    """Give the bare 24 bits of a decoded token their base date, which the token does not carry."""
-    return TokenIdentifier(minutes=minutes, base_date=base_date)

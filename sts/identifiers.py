@@ -97,6 +97,8 @@ class MeterPAN:
         """Accept a meter PAN (18 digits) or a DRN (11 or 13 digits)."""
         if is_decimal(text, 11) or is_decimal(text, 13):
             return cls.from_decoder_reference_number(DecoderReferenceNumber(digits=text))
+        if not is_decimal(text, 18):
+            raise errors.InvalidMeterPAN("a meter number has 11 or 13 decimal digits, a meter PAN 18")
         return cls(digits=text)
 
     @property

@@ -94,7 +94,8 @@ class TokenIdentifier:
         if not reserved:
             minutes = skip_reserved(minutes)
         if not 0 <= minutes <= TID_MAX:
-            raise errors.TimeOutOfRange(f"base date {base_date.code} does not cover the time")
+            why = "has not come" if minutes < 0 else "has run out"
+            raise errors.TimeOutOfRange(f"base date {base_date.year} {why} at this time")
         return cls(minutes=minutes, base_date=base_date)
 
     @property
@@ -111,7 +112,7 @@ class TokenIdentifier:
         """Return the next identifier that an ordinary token may take; raises TimeOutOfRange past the last one."""
         minutes = skip_reserved(self.minutes + 1)
         if minutes > TID_MAX:
-            raise errors.TimeOutOfRange(f"base date {self.base_date.code} has no identifier left")
+            raise errors.TimeOutOfRange(f"base date {self.base_date.year} has no identifier left")
         return type(self)(minutes=minutes, base_date=self.base_date)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -18,6 +19,7 @@ from appliance.client import output
 from appliance.client.client import ClientError, ClientProfile, KeywattClient
 
 PROFILE_ENVIRONMENT = "KEYWATT_CLIENT"
+_NOT_GENUINE = 3
 _PROFILE_DEFAULT = Path("~/.config/keywatt/client.toml")
 R = TypeVar("R", bound=Message)
 
@@ -63,17 +65,17 @@ def _main(
         Path | None, typer.Option(help=f"Client profile (TOML); else ${PROFILE_ENVIRONMENT}, else {_PROFILE_DEFAULT}.")
     ] = None,
 ) -> None:
-    chosen = profile or Path(os.environ.get(PROFILE_ENVIRONMENT, _PROFILE_DEFAULT)).expanduser()
+    chosen = profile or Path(os.environ.get(PROFILE_ENVIRONMENT) or _PROFILE_DEFAULT).expanduser()
     context.obj = chosen
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Meter = Annotated[str, typer.Option(help="Meter number (11 or 13 digits) or meter PAN (18 digits).")]
 Sgc = Annotated[str, typer.Option(help="Supply group code, six digits.")]
-Krn = Annotated[int, typer.Option(help="Key revision number, 1 to 9.")]
+Krn = Annotated[int, typer.Option(min=0, max=255, help="Key revision number, 1 to 9.")]
 Ti = Annotated[str, typer.Option(help="Tariff index, two digits.")]
 Ea = Annotated[int, typer.Option(help="Encryption algorithm of the meter: 7 or 11.")]
-Tct = Annotated[int, typer.Option(help="Token carrier type, 1 to 7.")]
+Tct = Annotated[int, typer.Option(min=0, max=255, help="Token carrier type, 1 to 7; 0 counts as 2, keypad.")]
 Dry = Annotated[bool, typer.Option("--validate-only", help="Check everything, issue nothing.")]
 Reserved = Annotated[str, typer.Option(help="Take the reserved identifier, 00:01, of this date (2026-12-01).")]
 IssueTime = Annotated[str, typer.Option(help="Issue time (2014-03-01T13:00); certification mode only.")]
@@ -82,9 +84,6 @@ IssueTime = Annotated[str, typer.Option(help="Issue time (2014-03-01T13:00); cer
 def _meter(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> meter_pb2.MeterConfiguration:
     if ea not in meter_pb2.EncryptionAlgorithm.values():
         raise typer.BadParameter("an encryption algorithm is 7 or 11")
-    for name, number in (("--krn", krn), ("--tct", tct)):
-        if number < 0:
-            raise typer.BadParameter(f"{name} is not negative")
     return meter_pb2.MeterConfiguration(
         meter_pan=meter,
         supply_group_code=sgc,
@@ -141,7 +140,7 @@ def credit(
         validate_only=validate_only,
         certification=_certification(issue_time),
     )
-    _run(context, json, lambda c: c.call(c.vending.IssueCreditToken, request), output.show_credit)
+    _run(context, json, lambda c: c.call(c.vending.IssueCreditToken, request), partial(output.show_credit, amount))
 
 
 @app.command()
@@ -258,7 +257,7 @@ def key_change(
     ea: Ea = 11,
     tct: Tct = 2,
     new_sgc: Annotated[str, typer.Option(help="New supply group code; the old one if not given.")] = "",
-    new_krn: Annotated[int, typer.Option(min=0, help="New key revision number; 0 keeps the old one.")] = 0,
+    new_krn: Annotated[int, typer.Option(min=0, max=255, help="New key revision number; 0 keeps the old one.")] = 0,
     new_ti: Annotated[str, typer.Option(help="New tariff index; the old one if not given.")] = "",
     set_size: Annotated[int, typer.Option(min=0, help="2 or 3 under EA07, 4 under EA11; 0 for the default.")] = 0,
     issue_time: IssueTime = "",
@@ -290,11 +289,21 @@ def verify(
     tct: Tct = 2,
     json: Json = False,
 ) -> None:
-    """Say whether a token is genuine for a meter, and what it says. Class 1 needs no meter."""
+    """Say whether a token is genuine for a meter, and what it says; exit status 3 if not. Class 1 needs no meter."""
     request = vending_pb2.VerifyTokenRequest(token=token)
+    if bool(meter) != bool(sgc):
+        raise typer.BadParameter("give --meter and --sgc together")
     if meter:
         request.meter.CopyFrom(_meter(meter, sgc, krn, ti, ea, tct))
-    _run(context, json, lambda c: c.call(c.vending.VerifyToken, request), output.show_verification)
+    found: list[vending_pb2.VerifyTokenResponse] = []
+
+    def ask(client: KeywattClient) -> vending_pb2.VerifyTokenResponse:
+        found.append(client.call(client.vending.VerifyToken, request))
+        return found[0]
+
+    _run(context, json, ask, output.show_verification)
+    if found[0].result != vending_pb2.VERIFICATION_RESULT_GENUINE:
+        raise typer.Exit(_NOT_GENUINE)
 
 
 @app.command()

@@ -55,8 +55,11 @@ class ClientProfile(BaseModel):
         """Read a TOML file; raises ValueError with a message for a person."""
         try:
             profile = cls.model_validate(tomllib.loads(path.read_text("utf-8")))
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from None
+        except OSError as error:
+            hint = "name a client profile with --profile or KEYWATT_CLIENT"
+            raise ValueError(f"{path}: {error.strerror}; {hint}") from None
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError):
+            raise ValueError(f"{path} is no TOML file") from None
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -93,6 +96,7 @@ class KeywattClient:
         except OSError as error:
             raise ValueError(f"{error.filename}: {error.strerror}") from None
         self._timeout = profile.timeout_seconds
+        self._address = profile.address
         self._channel = grpc.secure_channel(profile.address, credentials)
         self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
         self.keys = keys_pb2_grpc.KeysServiceStub(self._channel)
@@ -103,7 +107,12 @@ class KeywattClient:
         try:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
-            raise _error(error) from None
+            found = _error(error)
+            if found.code is grpc.StatusCode.UNAVAILABLE and not found.reason:
+                found.hint = (
+                    f"Nothing answers at {self._address} that both sides' certificates agree with; is it running?"
+                )
+            raise found from None
 
     def close(self) -> None:
         """Close the channel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from decimal import Decimal
 from typing import Any
 
 import typer
@@ -75,12 +76,14 @@ def show_token(token: token_pb2.Token, title: str) -> None:
     _row("class", f"{token.token_class}.{token.subclass}")
 
 
-def show_credit(response: vending_pb2.IssueCreditTokenResponse) -> None:
+def show_credit(asked: str, response: vending_pb2.IssueCreditTokenResponse) -> None:
     """Print a credit token, and key-change tokens that go before it."""
     for number, token in enumerate(response.key_change_tokens, 1):
         show_token(token, f"Enter first, key change {number} of {len(response.key_change_tokens)}")
     show_token(response.token, "Credit token")
     _row("amount", amount(response.effective_amount, response.unit))
+    if Decimal(asked) != Decimal(response.effective_amount):
+        _row("note", f"asked for {asked}; the meter credits the next step that the field can hold")
     show_provenance(response.provenance)
 
 
@@ -121,6 +124,9 @@ def show_verification(response: vending_pb2.VerifyTokenResponse) -> None:
         _row("identifier", f"{response.token.token_identifier} ({response.token.token_time})")
     if response.key_change:
         _row("kind", "key change; its contents are not shown")
+    elif response.token.token_class == 1:
+        _row("control", f"{response.control:X} (hexadecimal)")
+        _row("manufacturer", f"{response.manufacturer_code} (0 is all)")
     else:
         _row("value", amount(response.effective_amount, response.unit))
     if response.key_expired:

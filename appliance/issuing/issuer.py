@@ -143,6 +143,9 @@ class Issuer:
             # Key-change tokens carry no time: a test that gives none gets the present.
             given = self._now().replace(tzinfo=None, second=0, microsecond=0)
         local = self._local_time(view, given)
+        if not view.certification:
+            # The module says no as well; here it can be said which base date, and why.
+            TokenIdentifier.from_naive(local, new.base_date)
         default_size = 2 if meter.ea is EncryptionAlgorithm.STA else 4
         item = KeyChangeItem(
             ea=meter.ea,

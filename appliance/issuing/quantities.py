@@ -41,10 +41,12 @@ def to_units(text: str, unit: Unit, *, round_up: bool) -> int:
         AmountInvalid, AmountTooFine, AmountTooLarge: as their names say.
     """
     if _DECIMAL.fullmatch(text) is None:
-        raise errors.AmountInvalid("an amount is decimal digits with at most one point, such as 25.6")
+        raise errors.AmountInvalid(
+            "an amount is 1 to 40 digits, then if need be a point and 1 to 20 digits, such as 25.6"
+        )
     floor_units, residue = scale_to_units(Decimal(text), 10**unit.decimals)
     if residue and not round_up:
-        raise errors.AmountTooFine(f"the amount has more than {unit.decimals} digits behind the point")
+        raise errors.AmountTooFine(f"the amount has more digits behind the point than the field: {unit.decimals}")
     units = floor_units + 1 if residue else floor_units
     if abs(units) > CURRENCY_MAX_UNITS:
         raise errors.AmountTooLarge("the amount is above what any token holds")

@@ -17,6 +17,7 @@ from hsm.keys import KeyReference
 from sts import errors as sts_errors
 from sts.amount import AMOUNT16_MAX_UNITS
 from sts.credit import CreditSubClass
+from sts.fields import require_bits
 from sts.identifiers import (
     EncryptionAlgorithm,
     KeyExpiryNumber,
@@ -101,6 +102,8 @@ def credit_order(request: vending_pb2.IssueCreditTokenRequest) -> CreditOrder:
     subclass = CreditSubClass.from_number(request.credit_type - 1)
     round_up = request.rounding == vending_pb2.ROUNDING_UP
     units = to_units(request.amount, unit_of(0, subclass), round_up=round_up)
+    if units == 0:
+        raise sts_errors.AmountZero("a credit of zero")
     if units < 0 and not subclass.is_currency:
         raise sts_errors.AmountNegative("only currency credit may be negative")
     if units > AMOUNT16_MAX_UNITS and not subclass.is_currency:
@@ -119,18 +122,20 @@ def _command(  # noqa: C901 - one case for each command of the message
 ) -> tuple[int, int]:
     match request.WhichOneof("command"):
         case "maximum_power_limit":
-            return ManagementSubClass.SET_MAXIMUM_POWER_LIMIT, request.maximum_power_limit
+            return ManagementSubClass.SET_MAXIMUM_POWER_LIMIT, _watts(request.maximum_power_limit)
         case "clear_credit":
             return ManagementSubClass.CLEAR_CREDIT, _register(request.clear_credit)
         case "tariff_rate":
-            return ManagementSubClass.SET_TARIFF_RATE, request.tariff_rate
+            return ManagementSubClass.SET_TARIFF_RATE, _sixteen_bits("tariff_rate", request.tariff_rate)
         case "clear_tamper":
             return ManagementSubClass.CLEAR_TAMPER_CONDITION, 0
         case "maximum_phase_power_unbalance_limit":
             subclass = ManagementSubClass.SET_MAXIMUM_PHASE_POWER_UNBALANCE_LIMIT
-            return subclass, request.maximum_phase_power_unbalance_limit
+            return subclass, _watts(request.maximum_phase_power_unbalance_limit)
         case "water_meter_factor":
-            return ManagementSubClass.SET_WATER_METER_FACTOR, request.water_meter_factor
+            return ManagementSubClass.SET_WATER_METER_FACTOR, _sixteen_bits(
+                "water_meter_factor", request.water_meter_factor
+            )
         case "extended_set":
             if request.extended_set.index > 63 or request.extended_set.data > 1023:
                 raise sts_errors.FieldOutOfRange("extended_set: index is 0 to 63, data 0 to 1023")
@@ -139,9 +144,20 @@ def _command(  # noqa: C901 - one case for each command of the message
         case "proprietary":
             if not 11 <= request.proprietary.subclass <= 15:
                 raise sts_errors.ReservedSubClass("proprietary management is subclass 11 to 15")
-            return request.proprietary.subclass, request.proprietary.data
+            return request.proprietary.subclass, _sixteen_bits("proprietary.data", request.proprietary.data)
         case _:
             raise FieldMissing("command is missing", field="command")
+
+
+def _watts(limit: int) -> int:
+    if limit > AMOUNT16_MAX_UNITS:
+        raise sts_errors.AmountTooLarge(f"a power limit is at most {AMOUNT16_MAX_UNITS} W")
+    return limit
+
+
+def _sixteen_bits(name: str, value: int) -> int:
+    require_bits(name, value, 16)
+    return value
 
 
 def _register(register: vending_pb2.CreditRegister.ValueType) -> int:

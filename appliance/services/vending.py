@@ -75,6 +75,8 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         if not request.token:
             raise FieldMissing("token is missing", field="token")
         number = TokenNumber.parse(request.token)
+        if number.token_class in {0, 2} and not request.HasField("meter"):
+            raise FieldMissing("a token of class 0 or 2 is verified for a meter: meter is missing", field="meter")
         meter = from_proto.meter(request.meter) if request.HasField("meter") else None
         found = await self._issuer.verify(number, meter)
         if not found.genuine or found.origin is None:
@@ -89,7 +91,9 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         if found.identifier is not None:
             response.token.token_identifier = found.identifier.minutes
             response.token.token_time = found.identifier.local_time.isoformat(timespec="minutes")
-        if not found.key_change:
+        if found.token_class == 1:
+            response.control, response.manufacturer_code = found.value >> 16, found.value & 0xFFFF
+        elif not found.key_change:
             response.effective_amount = to_decimal(found.value, found.unit)
             response.unit = to_proto.unit(found.unit)
         return response

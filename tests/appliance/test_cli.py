@@ -36,6 +36,9 @@ def test_credit_and_verify(online_system: System) -> None:
     assert "25.6 kWh" in shown.stdout
     wrong = run(online_system, "verify", answer["token"]["digits"], *METER, "--ti", "09")
     assert "Not genuine" in wrong.stdout
+    assert wrong.returncode == 3
+    rounded = run(online_system, "credit", *METER, "--amount", "5", "--kind", "gas-currency")
+    assert "asked for 5" in rounded.stdout
 
 
 @pytest.mark.parametrize("json_flag", [[], ["--json"]], ids=["text", "json"])
@@ -82,6 +85,12 @@ def test_every_command(online_system: System, arguments: list[str], json_flag: l
         (["management", *METER, "--extended-set", "x"], 2, "NUMBER:NUMBER"),
         (["meter-test"], 2, "exactly one of"),
         (["verify", "123"], 1, "TOKEN_NUMBER_FORMAT"),
+        (["verify", "58625789986991357486"], 1, "FIELD_MISSING"),
+        (["verify", "58625789986991357486", "--meter", "1"], 2, "together"),
+        (["credit", *METER, "--amount", "1", "--krn", "99999999999999"], 2, "255"),
+        (["key-change", *METER, "--new-sgc", "203557", "--new-krn", "6"], 1, "base date 2035 has not come"),
+        (["credit", "--meter", "1111111111", "--sgc", "201457", "--amount", "1"], 1, "11 or 13"),
+        (["management", *METER, "--tariff-rate", "65536"], 1, "tariff_rate"),
         (["--profile", "/nowhere.toml", "status"], 2, "/nowhere.toml"),
     ],
 )

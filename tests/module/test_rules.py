@@ -337,8 +337,9 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
     lab.configure("ceremony", "production")
     with lab.session(library=production_library) as session:
         ceremony = Ceremony(session)
-        with pytest.raises(ModuleRefusal, match="TEST_KEY_REFUSED"):
+        with pytest.raises(ModuleRefusal) as refusal:
             ceremony.load_key(key_item("201457"))
+        assert refusal.value.code is Reason.TEST_KEY_REFUSED
         ceremony.load_key(key_item("600001", key=DEVELOPMENT_160))
     lab.configure("online", "production")
     with lab.session(library=production_library) as session:
