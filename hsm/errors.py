@@ -21,7 +21,7 @@ class ModuleUnavailable(HsmError):
 
     reason = "MODULE_UNAVAILABLE"
     retryable = True
-    hint = "Retry with the same request id; if it lasts, see that the module process runs."
+    hint = "Retry; if it lasts, see that the module process runs."
 
 
 class ModuleInterrupted(HsmError):
@@ -29,7 +29,7 @@ class ModuleInterrupted(HsmError):
 
     reason = "MODULE_INTERRUPTED"
     retryable = True
-    hint = "Retry with the same request id; the module process restarts by itself."
+    hint = "The token may have been made, and a retry makes another one; the module process restarts by itself."
 
 
 class ModuleTimeout(HsmError):
@@ -37,7 +37,7 @@ class ModuleTimeout(HsmError):
 
     reason = "MODULE_TIMEOUT"
     retryable = True
-    hint = "Retry with the same request id; a hung library is cut off and replaced by itself."
+    hint = "The token may have been made, and a retry makes another one; a hung library is replaced by itself."
 
 
 class ModuleBusy(HsmError):

@@ -35,14 +35,17 @@ def scale_to_units(value: Decimal, units_per_one: int) -> tuple[int, bool]:
 
     Raises:
         AmountTooLarge: the number is beyond anything a token holds (guards against 1e999999).
+        AmountInvalid: over a thousand digits.
     """
     sign, digits, exponent = value.as_tuple()
     if not isinstance(exponent, int):
         raise errors.AmountInvalid("an amount must be finite")
+    if len(digits) > 1000 or exponent < -1000:
+        raise errors.AmountInvalid("an amount has at most 1000 digits")
     mantissa = int("".join(map(str, digits)) or "0")
     if mantissa == 0:
         return 0, False
-    if len(digits) + exponent > 60 or exponent < -10_000:
+    if len(digits) + exponent > 60:
         raise errors.AmountTooLarge("the amount is out of all proportion")
     numerator = (-mantissa if sign else mantissa) * units_per_one
     if exponent >= 0:

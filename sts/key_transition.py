@@ -1,7 +1,8 @@
 """Which key type may follow which (IEC 62055-41, clause 6.5.2.3), and when a key change is a rollover.
 
 A common key (KT 3) belongs to magnetic cards; public sources do not settle its changes, so a change between
-common keys is allowed with TCT 01 and every other one that touches a common key is refused.
+common keys, or from an initialisation key to one, is allowed with TCT 01, and every other one that touches a common key
+is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from sts.identifiers import KeyType, TokenCarrierType
 from sts.token_identifier import BaseDate
 
 _ALLOWED = {
-    KeyType.INITIALISATION: frozenset({KeyType.DEFAULT, KeyType.UNIQUE, KeyType.COMMON}),
+    KeyType.INITIALISATION: frozenset(KeyType),
     KeyType.DEFAULT: frozenset({KeyType.DEFAULT, KeyType.UNIQUE}),
     KeyType.UNIQUE: frozenset({KeyType.UNIQUE, KeyType.DEFAULT}),
     KeyType.COMMON: frozenset({KeyType.COMMON}),

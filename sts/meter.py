@@ -42,7 +42,7 @@ from sts.management import (
 )
 from sts.meter_memory import TokenMemory, Verdict
 from sts.meter_registers import CreditRegisterOverflow, MeterRegisters
-from sts.meter_test import InitiateMeterTest
+from sts.meter_test import InitiateMeterTest, control_bits
 from sts.token_number import TokenNumber
 
 KEY_CHANGE_TIMEOUT_SECONDS = 300.0
@@ -144,15 +144,17 @@ class VirtualMeter:
         return refusal if refusal is not None else self._execute(frame)
 
     def _test(self, frame: Frame) -> Result:
+        # The manufacturer code is authentication: it comes before the subclass is looked at.
+        code = frame.content & ((1 << (44 - control_bits(frame.subclass))) - 1)
+        own_code = int(self.pan.decoder_reference_number.manufacturer_code)
+        if code not in (0, own_code):
+            return Result.MFR_CODE_ERROR
         try:
             token = InitiateMeterTest.from_frame(frame)
         except errors.ReservedSubClass:
             return Result.FUNCTION_ERROR
         except errors.FieldOutOfRange:
             return Result.RANGE_ERROR
-        own_code = int(self.pan.decoder_reference_number.manufacturer_code)
-        if token.manufacturer_code not in (0, own_code):
-            return Result.MFR_CODE_ERROR
         self.tests_run.append(token)
         return Result.ACCEPT
 

@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 from google.protobuf.message import Message
+from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
@@ -94,6 +95,15 @@ def _meter(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> meter_
     )
 
 
+def _assignment(text: str) -> meter_pb2.KeyAssignment | None:
+    if not text:
+        return None
+    parts = text.split("/")
+    if len(parts) != 3 or not parts[1].isdecimal() or len(parts[1]) > 2:
+        raise typer.BadParameter("--ought has the form SGC/KRN/TI, such as 201457/1/02")
+    return meter_pb2.KeyAssignment(supply_group_code=parts[0], key_revision_number=int(parts[1]), tariff_index=parts[2])
+
+
 def _certification(issue_time: str) -> token_pb2.CertificationContext | None:
     return token_pb2.CertificationContext(issue_time=issue_time) if issue_time else None
 
@@ -124,6 +134,9 @@ def credit(
     ea: Ea = 11,
     tct: Tct = 2,
     kind: Annotated[CreditName, typer.Option(help="What is sold.")] = CreditName.ELECTRICITY,
+    ought: Annotated[
+        str, typer.Option(help="Group, revision and tariff that the meter ought to hold: SGC/KRN/TI.")
+    ] = "",
     round_up: Annotated[bool, typer.Option("--round-up", help="Round up digits below the step of the field.")] = False,
     reserved: Reserved = "",
     issue_time: IssueTime = "",
@@ -134,6 +147,7 @@ def credit(
     request = vending_pb2.IssueCreditTokenRequest(
         meter=_meter(meter, sgc, krn, ti, ea, tct),
         credit_type=vending_pb2.CreditType.ValueType(list(CreditName).index(kind) + 1),
+        assignment=_assignment(ought),
         amount=amount,
         rounding=vending_pb2.ROUNDING_UP if round_up else vending_pb2.ROUNDING_UNSPECIFIED,
         reserved_identifier_date=reserved,
@@ -210,7 +224,7 @@ def _assign(request: vending_pb2.IssueManagementTokenRequest, field: str, number
 
 def _pair(text: str, option: str) -> tuple[int, int]:
     first, colon, second = text.partition(":")
-    if not colon or not first.isdecimal() or not second.isdecimal() or len(text) > 12:
+    if not colon or not first.isdecimal() or not second.isdecimal() or len(text) > 11:
         raise typer.BadParameter(f"{option} has the form NUMBER:NUMBER")
     return int(first), int(second)
 
@@ -328,6 +342,13 @@ def status(context: typer.Context, json: Json = False) -> None:
     """Show identity, versions, mode, clock and counters of the module."""
     request = keys_pb2.GetModuleStatusRequest()
     _run(context, json, lambda c: c.call(c.keys.GetModuleStatus, request), output.show_status)
+
+
+@app.command("reset-identifiers")
+def reset_identifiers(context: typer.Context, json: Json = False) -> None:
+    """Forget every token identifier that was given out; certification mode only."""
+    request = certification_pb2.ResetTokenIdentifiersRequest()
+    _run(context, json, lambda c: c.call(c.certification.ResetTokenIdentifiers, request), output.show_reset)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
@@ -132,6 +133,11 @@ def show_verification(response: vending_pb2.VerifyTokenResponse) -> None:
     if response.key_expired:
         _row("note", "the key had expired at this time: the meter refuses the token")
     show_provenance(response.provenance)
+
+
+def show_reset(response: certification_pb2.ResetTokenIdentifiersResponse) -> None:
+    """Print what was forgotten."""
+    console.print(f"Identifiers of {response.meters} meters forgotten")
 
 
 def show_keys(response: keys_pb2.ListVendingKeysResponse) -> None:

@@ -31,7 +31,7 @@ from appliance.issuing.quantities import Unit
 from hsm.errors import FrameInvalid, ModuleBusy, ModuleRefusal, ModuleUnavailable, VendingKeyUnknown
 from hsm.keys import VendingKey
 from hsm.reasons import Reason
-from hsm.requests import Issued, IssueItem, KeyChangeItem, Mark, Verified, VerifyItem
+from hsm.requests import Issued, IssueItem, KeyChangeItem, Verified, VerifyItem
 from sts import errors as sts_errors
 from sts.credit import CreditSubClass
 from sts.identifiers import EncryptionAlgorithm
@@ -86,6 +86,7 @@ class Issuer:
         """
         view = await self._catalogue.view()
         key = view.key(order.meter.holds.reference)
+        order.meter.require_held(key)
         holds = order.meter.holds
         before: tuple[DeliveredToken, ...] = ()
         if order.meter.differences(key, order.assignment) and self._automatic_key_change:
@@ -112,6 +113,7 @@ class Issuer:
         """Issue a management token. Raises as :meth:`issue_credit`."""
         view = await self._catalogue.view()
         key = view.key(order.meter.holds.reference)
+        order.meter.require_held(key)
         require_current(order.meter, key, order.assignment)
         content = (2, order.subclass, order.value)
         issued = await self._issue(view, key, order.meter, order.meter.holds, content, order.timing)
@@ -275,6 +277,7 @@ class Issuer:
         identifier = None
         if key is not None and is_timed:
             identifier = TokenIdentifier(minutes=verified.token_identifier, base_date=key.base_date)
+        unit = unit_of(verified.token_class, verified.subclass)
         return Verification(
             genuine=True,
             token_class=verified.token_class,
@@ -283,8 +286,9 @@ class Issuer:
             key_change=verified.is_key_change,
             key_expired=verified.key_expired,
             value=verified.value,
-            unit=unit_of(verified.token_class, verified.subclass),
-            origin=Origin(key=key, module_id=view.status.module_id, marks=verified.marks | Mark(0)),
+            random_number=verified.random_number if is_timed and unit is not Unit.CURRENCY else None,
+            unit=unit,
+            origin=Origin(key=key, module_id=view.status.module_id, marks=verified.marks),
         )
 
 

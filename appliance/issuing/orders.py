@@ -122,5 +122,6 @@ class Verification:
     key_change: bool = False
     key_expired: bool = False
     value: int = 0
+    random_number: int | None = None
     unit: Unit = Unit.NUMBER
     origin: Origin | None = None

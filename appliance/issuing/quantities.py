@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from sts import errors
 from sts.amount import scale_to_units
-from sts.currency import CURRENCY_MAX_UNITS
 
+_REQUEST_LIMIT = 1 << 127
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,20})?")
 
 
@@ -48,7 +48,8 @@ def to_units(text: str, unit: Unit, *, round_up: bool) -> int:
     if residue and not round_up:
         raise errors.AmountTooFine(f"the amount has more digits behind the point than the field: {unit.decimals}")
     units = floor_units + 1 if residue else floor_units
-    if abs(units) > CURRENCY_MAX_UNITS:
+    # The module knows the edge of each field; here only what its request cannot carry.
+    if abs(units) >= _REQUEST_LIMIT:
         raise errors.AmountTooLarge("the amount is above what any token holds")
     return units
 

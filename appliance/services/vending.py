@@ -91,6 +91,8 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         if found.identifier is not None:
             response.token.token_identifier = found.identifier.minutes
             response.token.token_time = found.identifier.local_time.isoformat(timespec="minutes")
+        if found.random_number is not None:
+            response.random_number = found.random_number
         if found.token_class == 1:
             response.control, response.manufacturer_code = found.value >> 16, found.value & 0xFFFF
         elif not found.key_change:

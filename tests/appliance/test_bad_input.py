@@ -211,8 +211,6 @@ def test_a_token_for_another_meter_is_an_answer_not_an_error(client: KeywattClie
 CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"assignment": to("600001")}, "tariff_index"),
     ({"assignment": to("600006")}, "supply_group_code, tariff_index"),
-    ({"meter": meter(key_type=1)}, "key_type"),
-    ({"meter": meter(base_date=93)}, "base_date"),
     ({"meter": meter(key_expiry_number=0)}, "key_expiry_number"),
 ]
 
@@ -222,6 +220,18 @@ def test_key_change_required(client: KeywattClient, changes: dict[str, Any], fie
     error = refusal(client, client.vending.IssueCreditToken, credit(**changes))
     assert (error.reason, error.code) == ("KEY_CHANGE_REQUIRED", PRECONDITION)
     assert error.details == {"fields": fields}
+
+
+@pytest.mark.parametrize("stated", ["key_type", "base_date"])
+def test_a_meter_cannot_hold_another_type_or_base_date_of_its_key(client: KeywattClient, stated: str) -> None:
+    wrong = meter(**{stated: {"key_type": 1, "base_date": 93}[stated]})
+    for method, request in (
+        (client.vending.IssueCreditToken, credit(meter=wrong)),
+        (client.vending.IssueManagementToken, management(meter=wrong, tariff_rate=1)),
+        (client.vending.IssueKeyChangeTokens, key_change(meter=wrong)),
+    ):
+        error = refusal(client, method, request)
+        assert (error.reason, error.details) == ("METER_KEY_MISMATCH", {"fields": stated})
 
 
 def test_a_refusal_gives_its_identifier_back(client: KeywattClient) -> None:

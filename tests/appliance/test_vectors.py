@@ -56,6 +56,9 @@ def test_credit(certification_client: KeywattClient, vector: dict[str, Any]) -> 
     assert found.result == vending_pb2.VERIFICATION_RESULT_GENUINE
     assert (found.effective_amount, found.unit) == (response.effective_amount, response.unit)
     assert found.token.digits == ""
+    is_currency = vector["subclass"] >= 4
+    assert found.HasField("random_number") != is_currency
+    assert found.random_number == (0 if is_currency else 5)
 
 
 REGISTERS = {0: 1, 1: 2, 2: 3, 0xFFFF: 9}
@@ -82,6 +85,8 @@ def test_meter_test(certification_client: KeywattClient, vector: dict[str, Any])
     assert client.call(client.vending.IssueMeterTestToken, request).token.digits == vector["token"]
     found = client.call(client.vending.VerifyToken, vending_pb2.VerifyTokenRequest(token=vector["token"]))
     assert found.result == vending_pb2.VERIFICATION_RESULT_GENUINE
+    assert (found.control, found.manufacturer_code) == (int(vector["control"], 16), vector["mfr_field"])
+    assert (found.effective_amount, found.HasField("random_number")) == ("", False)
 
 
 @pytest.mark.parametrize("vector", vectors.of_kind("kct"), ids=vectors.name)

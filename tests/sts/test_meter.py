@@ -370,7 +370,7 @@ def test_rollover_clears_the_token_memory() -> None:
     ("old", "new", "carrier", "result"),
     [
         (KeyType.INITIALISATION, KeyType.UNIQUE, TokenCarrierType.NUMERIC, Result.ACCEPT),
-        (KeyType.INITIALISATION, KeyType.INITIALISATION, TokenCarrierType.NUMERIC, Result.KEY_TYPE_ERROR),
+        (KeyType.INITIALISATION, KeyType.INITIALISATION, TokenCarrierType.NUMERIC, Result.ACCEPT),
         (KeyType.DEFAULT, KeyType.UNIQUE, TokenCarrierType.NUMERIC, Result.ACCEPT),
         (KeyType.UNIQUE, KeyType.DEFAULT, TokenCarrierType.NUMERIC, Result.ACCEPT),
         (KeyType.UNIQUE, KeyType.INITIALISATION, TokenCarrierType.NUMERIC, Result.KEY_TYPE_ERROR),
