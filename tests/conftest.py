@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from hsm.session import ModuleSession
 from tests.support.lab import CONTEXTS, RULES, Lab
+
+# A shared machine may be slow for a moment: no test asserts a wall-clock time.
+settings.register_profile("keywatt", deadline=None)
+settings.load_profile("keywatt")
 
 
 @pytest.fixture(scope="session")

@@ -84,13 +84,12 @@ def test_key_change_set(certification: ModuleSession, vector: dict[str, Any]) ->
         assert (verified.value, verified.token_identifier, verified.random_number) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("vector", vectors.of_kind("amount"), ids=vectors.name)
+# A credit of zero is refused by its own reason, see test_rules.
+@pytest.mark.parametrize("vector", [v for v in vectors.of_kind("amount") if v["units"]], ids=vectors.name)
 def test_amount(online: ModuleSession, vector: dict[str, Any]) -> None:
     from sts.amount import Amount16
     from tests.support.lab import credit
 
-    if vector["units"] == 0:
-        pytest.skip("a credit of zero is refused by its own reason, see test_rules")
     now = online.status().clock_minutes - minutes(datetime(2014, 1, 1))
     (issued,) = issue(online, reference("201457"), credit(now + (now % 1440 == 1), value=vector["units"]))
     assert issued.granted == Amount16(field=int(vector["field"], 16)).units
