@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
 DEBIAN_TEST := clang-14 libclang-rt-14-dev git opensc
 
-.PHONY: help demo serve certify test check lint format unit fuzz fuzz-short build lock clean debian-run debian-test
+.PHONY: help demo serve certify test check lint format unit sanitize fuzz fuzz-short build lock clean debian-run debian-test
 
 help:
 	@echo "make demo      a first token in a minute: install, build, set up, issue, enter into a virtual meter"
@@ -94,11 +94,11 @@ endif
 
 test:
 ifeq ($(REACHABLE),yes)
-	@$(MAKE) lint unit fuzz-short
+	@$(MAKE) lint unit sanitize fuzz-short
 else
 	@echo "Other users cannot read $(CURDIR): testing a copy in $(COPY)"
 	@rm -rf $(COPY) && cp -a "$(CURDIR)" $(COPY) && rm -rf $(COPY)/.venv && chmod 755 $(COPY)
-	@$(MAKE) -C $(COPY) lint unit fuzz-short
+	@$(MAKE) -C $(COPY) lint unit sanitize fuzz-short
 endif
 
 check: test
@@ -118,6 +118,15 @@ unit: build
 format: build
 	$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 	$(BIN)/clang-format -i $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
+
+# The module under AddressSanitizer and UndefinedBehaviorSanitizer, in front of the real SoftHSM.
+sanitize: build
+	mkdir -p build/sanitized
+	$(MAKE) -s -C hsm/module OUT=$(CURDIR)/build/sanitized \
+		CFLAGS="-U_FORTIFY_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=all -g"
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m tests.sanitized build/sanitized/libkeywatt-fm.so \
+		tests/module/test_rules.py tests/module/test_attacks_python.py -k "not production and not guessing and not interface"
 
 fuzz-short: build
 	$(MAKE) -s -C hsm/module fuzz RUNS=200000 SEEDS="$(BIN)/python fuzz/seeds.py"
