@@ -146,8 +146,6 @@ class Lab:
     @contextlib.contextmanager
     def session(self, pin: str | None = USER_PIN, library: Path = LIBRARY_PATH) -> Iterator[ModuleSession]:
         os.environ.update(self.environment())
-        if library != LIBRARY_PATH:
-            del os.environ[CONFIG_ENVIRONMENT]
         session = ModuleSession(library)
         try:
             yield session.open(pin)

@@ -191,7 +191,7 @@ bool kw_config_read(struct kw_config *config, const char *path)
 bool kw_config_find(struct kw_config *config)
 {
     const char *path = secure_getenv(KW_CONFIG_ENVIRONMENT);
-    if (path == NULL)
+    if (path == NULL || strcmp(path, KW_CONFIG_PATH) == 0)
         return kw_config_read(config, KW_CONFIG_PATH);
     return kw_config_read(config, path) && config->profile == KW_PROFILE_DEVELOPMENT;
 }
