@@ -112,6 +112,8 @@ class KeywattClient:
                 found.hint = (
                     f"Nothing answers at {self._address} that both sides' certificates agree with; is it running?"
                 )
+            if found.code is grpc.StatusCode.UNIMPLEMENTED:
+                found.hint = "This appliance does not serve the call; some exist in certification mode only."
             raise found from None
 
     def close(self) -> None:

@@ -84,6 +84,7 @@ def test_every_command(online_system: System, arguments: list[str], json_flag: l
         (["management", *METER, "--tariff-rate", "1", "--clear-tamper"], 2, "exactly one command"),
         (["management", *METER, "--extended-set", "x"], 2, "NUMBER:NUMBER"),
         (["meter-test"], 2, "exactly one of"),
+        (["reset-identifiers"], 1, "certification mode only"),
         (["verify", "123"], 1, "TOKEN_NUMBER_FORMAT"),
         (["verify", "58625789986991357486"], 1, "FIELD_MISSING"),
         (["verify", "58625789986991357486", "--meter", "1"], 2, "together"),
@@ -99,6 +100,21 @@ def test_errors_are_for_persons(online_system: System, arguments: list[str], cod
     assert result.returncode == code, result.stderr
     assert says in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_reset_in_certification_mode(certification_system: System) -> None:
+    issue = ["credit", *METER, "--amount", "0.1", "--issue-time", "2014-03-01T13:00"]
+    run(certification_system, "reset-identifiers")
+    assert "5862 5789 9869 9135 7486" in run(certification_system, *issue).stdout
+    assert "1 meters" in run(certification_system, "reset-identifiers").stdout
+    assert "5862 5789 9869 9135 7486" in run(certification_system, *issue).stdout
+
+
+def test_key_change_required(online_system: System) -> None:
+    refused = run(online_system, "credit", *METER, "--amount", "1", "--ought", "201457/1/02")
+    assert refused.returncode == 1
+    assert "KEY_CHANGE_REQUIRED" in refused.stderr
+    assert "tariff_index" in refused.stderr
 
 
 def test_no_insecure_switch(online_system: System) -> None:
