@@ -28,6 +28,7 @@ EXIT_FAULT = 4
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
+_MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange"})
 _WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY})
 
 
@@ -166,8 +167,8 @@ class Worker:
         try:
             return Frame(kind=frame.kind, correlation=frame.correlation, body=self._execute(frame))
         except ModuleFault as error:
-            # The functionality module refuses malformed requests with a code of its own; all else is the library's.
-            if str(error) == "PKCS#11: DataInvalid":
+            # The functionality module refuses malformed requests with codes of its own; all else is the library's.
+            if str(error) in _MALFORMED:
                 return frames.pack_error(frame.correlation, FrameInvalid("the module finds the request malformed"))
             raise
         except HsmError as error:

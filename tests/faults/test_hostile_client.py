@@ -55,7 +55,7 @@ assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID")
 """,
     "a malformed request": """
 request = pack_request(Operation.ISSUE, [credit(2)])
-for bad in (request[:-1], request + b"x", request[:8], b"\\1\\1" + b"\\xff" * 70):
+for bad in (request[:-1], request + b"x", request[:8], b"\\1\\1" + b"\\xff" * 70, request + bytes(500000)):
     answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), bad))
     assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID"), answer.body
 """,
