@@ -126,7 +126,8 @@ sanitize: build
 		CFLAGS="-U_FORTIFY_SOURCE -fsanitize=address,undefined -fno-sanitize-recover=all -g"
 	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 		$(BIN)/python -m tests.sanitized build/sanitized/libkeywatt-fm.so \
-		tests/module/test_rules.py tests/module/test_attacks_python.py -k "not production and not guessing and not interface"
+		tests/module/test_rules.py tests/module/test_profiles.py tests/module/test_attacks_python.py \
+		-k "not production and not guessing and not interface"
 
 fuzz-short: build
 	$(MAKE) -s -C hsm/module fuzz RUNS=200000 SEEDS="$(BIN)/python fuzz/seeds.py"

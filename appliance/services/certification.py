@@ -15,7 +15,7 @@ class CertificationService(certification_pb2_grpc.CertificationServiceServicer):
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
 
-    async def ResetTokenIdentifiers(  # noqa: N802 - gRPC's name
+    async def ResetTokenIdentifiers(
         self, request: certification_pb2.ResetTokenIdentifiersRequest, context: Any
     ) -> certification_pb2.ResetTokenIdentifiersResponse:
         """Forget every identifier."""

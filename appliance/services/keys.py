@@ -47,7 +47,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
     def __init__(self, catalogue: ModuleCatalogue) -> None:
         self._catalogue = catalogue
 
-    async def ListVendingKeys(  # noqa: N802 - gRPC's name
+    async def ListVendingKeys(
         self, request: keys_pb2.ListVendingKeysRequest, context: Any
     ) -> keys_pb2.ListVendingKeysResponse:
         """List keys by page; a page token is the name of the last key shown."""
@@ -67,7 +67,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
             next_page_token=str(keys[size - 1].reference) if len(keys) > size else "",
         )
 
-    async def GetModuleStatus(  # noqa: N802
+    async def GetModuleStatus(
         self, request: keys_pb2.GetModuleStatusRequest, context: Any
     ) -> keys_pb2.GetModuleStatusResponse:
         """Show the module as it is at this moment."""

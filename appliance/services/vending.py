@@ -19,7 +19,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
 
-    async def IssueCreditToken(  # noqa: N802 - gRPC's name
+    async def IssueCreditToken(
         self, request: vending_pb2.IssueCreditTokenRequest, context: Any
     ) -> vending_pb2.IssueCreditTokenResponse:
         """Issue a credit token."""
@@ -32,7 +32,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             key_change_tokens=[to_proto.token(token) for token in delivery.key_change_tokens],
         )
 
-    async def IssueManagementToken(  # noqa: N802
+    async def IssueManagementToken(
         self, request: vending_pb2.IssueManagementTokenRequest, context: Any
     ) -> vending_pb2.IssueManagementTokenResponse:
         """Issue a management token."""
@@ -44,7 +44,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             provenance=to_proto.provenance(delivery.origin),
         )
 
-    async def IssueMeterTestToken(  # noqa: N802
+    async def IssueMeterTestToken(
         self, request: vending_pb2.IssueMeterTestTokenRequest, context: Any
     ) -> vending_pb2.IssueMeterTestTokenResponse:
         """Issue a meter test token."""
@@ -56,7 +56,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             provenance=to_proto.provenance(delivery.origin),
         )
 
-    async def IssueKeyChangeTokens(  # noqa: N802
+    async def IssueKeyChangeTokens(
         self, request: vending_pb2.IssueKeyChangeTokensRequest, context: Any
     ) -> vending_pb2.IssueKeyChangeTokensResponse:
         """Make a key-change set."""
@@ -68,7 +68,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             rollover=delivery.rollover,
         )
 
-    async def VerifyToken(  # noqa: N802
+    async def VerifyToken(
         self, request: vending_pb2.VerifyTokenRequest, context: Any
     ) -> vending_pb2.VerifyTokenResponse:
         """Verify a token."""

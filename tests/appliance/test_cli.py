@@ -117,5 +117,17 @@ def test_key_change_required(online_system: System) -> None:
     assert "tariff_index" in refused.stderr
 
 
-def test_no_insecure_switch(online_system: System) -> None:
-    assert "insecure" not in run(online_system, "--help").stdout.lower()
+@pytest.mark.parametrize("switch", ["--insecure", "--plaintext", "--no-tls"])
+def test_no_insecure_switch(online_system: System, switch: str) -> None:
+    result = run(online_system, switch, "status")
+    assert result.returncode == 2
+    assert "No such option" in result.stderr
+
+
+def test_no_way_without_a_certificate(online_system: System, tmp_path: Path) -> None:
+    profile = (online_system.state / "client" / "client.toml").read_text()
+    path = tmp_path / "client.toml"
+    path.write_text("\n".join(line for line in profile.splitlines() if "private_key" not in line))
+    result = run(online_system, "--profile", str(path), "status")
+    assert result.returncode == 2
+    assert "private_key" in result.stderr

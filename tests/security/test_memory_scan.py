@@ -118,10 +118,13 @@ def test_scan_under_load(system: System, capsys: pytest.CaptureFixture[str]) -> 
         print(f"\n  {len(load.sales)} tokens; vending keys seen in the busy module process within {scans} scans")
 
 
-def test_scanner_finds_what_is_there() -> None:
+def test_scanner_finds_what_is_there_and_nothing_else() -> None:
     canary = os.urandom(20)
-    assert scan(os.getpid(), {"canary": canary}) == {"canary"}
-    assert scan(os.getpid(), {"absent": bytes(b ^ 0x5A for b in canary)[::-1]}) in (set(), {"absent"})
+    # The absent one is made only after the memory was read: it cannot have been in it.
+    mapped = list(memory(os.getpid()))
+    assert any(canary in octets for octets in mapped)
+    absent = os.urandom(20)
+    assert not any(absent in octets for octets in mapped)
 
 
 def test_the_pin_is_in_no_command_line_environment_or_log(system: System) -> None:

@@ -145,12 +145,11 @@ static bool read_line(struct kw_config *config, char *line, unsigned *seen)
     return false;
 }
 
-static bool blank_pad(char label[33])
+static void blank_pad(char label[33])
 {
     size_t length = strlen(label);
     memset(label + length, ' ', 32 - length);
     label[32] = '\0';
-    return true;
 }
 
 bool kw_config_read(struct kw_config *config, const char *path)

@@ -10,7 +10,7 @@ struct kw_counters {
     uint64_t issued, verified, key_changes, refused;
 };
 
-enum kw_login { KW_LOGIN_NONE, KW_LOGIN_USER, KW_LOGIN_SO };
+enum kw_login { KW_LOGIN_NONE, KW_LOGIN_USER };
 
 struct kw_module {
     struct kw_config config;
