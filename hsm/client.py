@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from hsm import frames
 from hsm.errors import FrameInvalid, HsmError, ModuleBusy, ModuleInterrupted, ModuleTimeout, ModuleUnavailable
@@ -36,6 +37,62 @@ _ANSWER_SECONDS = 5.0
 _IN_FLIGHT_MAX = 256
 
 
+class _Connection(asyncio.Protocol):
+    """One connection, with the requests that wait on it; a request of another connection never hears of its end."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._transport: asyncio.Transport | None = None
+        self.pending: dict[int, asyncio.Future[Frame]] = {}
+        self.peer_user: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        raw = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        self.peer_user = struct.unpack("=iII", raw)[1]
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        try:
+            self._take_frames()
+        except HsmError:
+            self.close()
+
+    def _take_frames(self) -> None:
+        start, size = 0, frames.LENGTH.size
+        while len(self._received) >= start + size:
+            end = start + size + frames.check_length(bytes(self._received[start : start + size]))
+            if len(self._received) < end:
+                break
+            frame = Frame.unpack(bytes(self._received[start + size : end]))
+            future = self.pending.get(frame.correlation)
+            if future is not None and not future.done():
+                future.set_result(frame)
+            start = end
+        del self._received[:start]
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._transport = None
+        for future in self.pending.values():
+            if not future.done():
+                future.set_exception(ModuleInterrupted("the module process went away"))
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, frame: Frame) -> asyncio.Future[Frame]:
+        """Send on an open connection; the future has the answer, or ModuleInterrupted."""
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self.pending[frame.correlation] = future
+        cast("asyncio.Transport", self._transport).write(frame.pack())
+        return future
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+
 class ModuleClient:
     """A client of one module process.
 
@@ -53,9 +110,8 @@ class ModuleClient:
         self._answer_seconds = answer_seconds
         self._in_flight_max = in_flight_max
         self._correlations = itertools.count(1)
-        self._pending: dict[int, asyncio.Future[Frame]] = {}
-        self._writer: asyncio.StreamWriter | None = None
-        self._reader_task: asyncio.Task[None] | None = None
+        self._connection: _Connection | None = None
+        self._in_flight = 0
         self._connecting = asyncio.Lock()
         self.connections = 0
         """How often a connection was made; each one after the first is a reconnect."""
@@ -99,14 +155,14 @@ class ModuleClient:
     @property
     def is_connected(self) -> bool:
         """Whether a connection stands at this moment."""
-        return self._writer is not None
+        return self._connection is not None and self._connection.is_open
 
     async def close(self) -> None:
         """Close the connection; requests under way fail as ModuleInterrupted."""
-        if self._reader_task is not None:
-            self._reader_task.cancel()
-            await asyncio.gather(self._reader_task, return_exceptions=True)
-        self._disconnect(self._writer)
+        if self._connection is not None:
+            self._connection.close()
+            # The transport tells of its end in the next turn of the loop.
+            await asyncio.sleep(0)
 
     async def _batch(
         self,
@@ -119,66 +175,44 @@ class ModuleClient:
         return split_answer(operation, await self._ask(kind, body), len(items))
 
     async def _ask(self, kind: Kind, body: bytes) -> bytes:
-        if len(self._pending) >= self._in_flight_max:
+        if self._in_flight >= self._in_flight_max:
             raise ModuleBusy(f"{self._in_flight_max} requests wait for the module")
-        correlation = next(self._correlations)
-        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
-        self._pending[correlation] = future
-        writer: asyncio.StreamWriter | None = None
+        self._in_flight += 1
         try:
-            writer = await self._connect()
-            writer.write(Frame(kind=kind, correlation=correlation, body=body).pack())
-            async with asyncio.timeout(self._answer_seconds):
-                await writer.drain()
-                answer = await future
-        except TimeoutError:
-            raise ModuleTimeout(f"the module did not answer within {self._answer_seconds} s") from None
-        except OSError:
-            self._disconnect(writer)
-            raise ModuleInterrupted("the connection to the module broke") from None
+            connection = await self._connect()
+            answer = await self._exchange(connection, Frame(kind=kind, correlation=next(self._correlations), body=body))
         finally:
-            self._pending.pop(correlation, None)
+            self._in_flight -= 1
         if answer.kind is Kind.ERROR:
             raise frames.unpack_error(answer.body)
         if answer.kind is not kind:
             raise FrameInvalid("the module answered something else than was asked")
         return answer.body
 
-    async def _connect(self) -> asyncio.StreamWriter:
+    async def _exchange(self, connection: _Connection, frame: Frame) -> Frame:
+        try:
+            async with asyncio.timeout(self._answer_seconds):
+                return await connection.send(frame)
+        except TimeoutError:
+            raise ModuleTimeout(f"the module did not answer within {self._answer_seconds} s") from None
+        finally:
+            connection.pending.pop(frame.correlation, None)
+
+    async def _connect(self) -> _Connection:
+        if self._connection is not None and self._connection.is_open:
+            return self._connection
         async with self._connecting:
-            if self._writer is not None:
-                return self._writer
+            if self._connection is not None and self._connection.is_open:
+                return self._connection
+            loop = asyncio.get_running_loop()
             try:
                 async with asyncio.timeout(self._answer_seconds):
-                    reader, writer = await asyncio.open_unix_connection(self._socket)
+                    _, connection = await loop.create_unix_connection(_Connection, str(self._socket))
             except (OSError, TimeoutError) as error:
                 raise ModuleUnavailable(f"no module process at its socket: {type(error).__name__}") from None
-            raw = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            self.peer_user = struct.unpack("=iII", raw)[1]
-            self._writer = writer
+            if not connection.is_open:
+                raise ModuleUnavailable("the module process closed the connection at once")
+            self.peer_user = connection.peer_user
+            self._connection = connection
             self.connections += 1
-            self._reader_task = asyncio.create_task(self._read(reader, writer))
-            return writer
-
-    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                length = frames.check_length(await reader.readexactly(frames.LENGTH.size))
-                frame = Frame.unpack(await reader.readexactly(length))
-                future = self._pending.get(frame.correlation)
-                if future is not None and not future.done():
-                    future.set_result(frame)
-        except (asyncio.IncompleteReadError, OSError, HsmError):
-            pass
-        finally:
-            self._disconnect(writer)
-
-    def _disconnect(self, writer: asyncio.StreamWriter | None) -> None:
-        """Give up a connection and what waits on it; one that was given up before is left alone."""
-        if writer is None or self._writer is not writer:
-            return
-        self._writer = None
-        writer.close()
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(ModuleInterrupted("the module process went away"))
+            return connection

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import uvloop
 
 from hsm import frames
 from hsm.client import ModuleClient
@@ -118,3 +120,35 @@ async def test_a_record_of_another_version_is_refused(module: FakeModule, client
     module.behaviour = module.answer_a_strange_record
     with pytest.raises(RecordInvalid):
         await client.keys()
+
+
+async def _call_while_it_hangs_up(path: Path) -> list[BaseException | object]:
+    """Call from many tasks, some in the very turn of the loop in which the connection ends."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readexactly(16)
+        writer.transport.abort()
+
+    server = await asyncio.start_unix_server(serve, path)
+    client = ModuleClient(path, answer_seconds=5)
+    found: list[BaseException | object] = []
+
+    async def call() -> None:
+        for turn in range(20):
+            found.extend(await asyncio.gather(client.keys(), return_exceptions=True))
+            for _ in range(turn % 3):
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(call() for _ in range(20)))
+    await client.close()
+    server.close()
+    await server.wait_closed()
+    return found
+
+
+def test_a_connection_that_ends_is_never_an_unexpected_error(tmp_path: Path) -> None:
+    # The appliance runs on uvloop, whose transports refuse a write after their end with errors of their own.
+    found = uvloop.run(_call_while_it_hangs_up(tmp_path / "socket"))
+    assert len(found) == 400
+    assert {type(error) for error in found} <= {ModuleInterrupted, ModuleUnavailable}
