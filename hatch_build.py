@@ -33,7 +33,9 @@ def generate(root: Path) -> None:
     output = root / GENERATED
     output.mkdir(parents=True, exist_ok=True)
     sources = sorted(str(path.relative_to(root / "proto")) for path in (root / "proto" / "keywatt").rglob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root / 'proto'}"]
+    # third_party is for the compiler only: its Python code comes from googleapis-common-protos.
+    includes = [f"-I{root / 'proto'}", f"-I{root / 'proto' / 'third_party'}"]
+    command = [sys.executable, "-m", "grpc_tools.protoc", *includes]
     command += [f"--{plugin}_out={output}" for plugin in ("python", "grpc_python", "mypy", "mypy_grpc")]
     bin_directory = sysconfig.get_path("scripts")
     subprocess.run([*command, *sources], check=True, env={"PATH": f"{bin_directory}:/usr/bin:/bin"})

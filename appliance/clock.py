@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from appliance.errors import CertificationOnly, IssueTimeMissing
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - minutes of the module are naive, in the system's zone
 
 
-def utc_now() -> datetime:
-    """Return the present instant, aware."""
-    return datetime.now(UTC)
-
-
 def issue_time(
-    given: datetime | None, *, certification: bool, utc_offset_minutes: int, now: Callable[[], datetime] = utc_now
+    given: datetime | None, *, certification: bool, utc_offset_minutes: int, now: Callable[[], datetime]
 ) -> datetime:
     """Return the naive local time that a token is issued at.
 
@@ -28,6 +23,7 @@ def issue_time(
 
     Raises:
         CertificationOnly: a time was given outside of certification mode.
+        ClockStopped: from ``now``.
         IssueTimeMissing: none was given inside.
     """
     if certification:
@@ -36,7 +32,12 @@ def issue_time(
         return given
     if given is not None:
         raise CertificationOnly("only certification mode takes an issue time")
-    return (now() + timedelta(minutes=utc_offset_minutes)).replace(tzinfo=None, second=0, microsecond=0)
+    return to_local(now(), utc_offset_minutes)
+
+
+def to_local(instant: datetime, utc_offset_minutes: int) -> datetime:
+    """Return an aware UTC instant as the naive local time of the system's zone, to the minute."""
+    return (instant + timedelta(minutes=utc_offset_minutes)).replace(tzinfo=None, second=0, microsecond=0)
 
 
 def minutes_since_1970(local: datetime) -> int:

@@ -35,6 +35,37 @@ class IssuingSettings(BaseModel):
     automatic_key_change: bool = False
 
 
+class ClockSettings(BaseModel):
+    """How far the clock may step before issuing stops.
+
+    Args:
+        backward_seconds: backwards, against the kernel's steady clock or the ledger's mark.
+        forward_seconds: forwards, within an hour of running.
+        restart_forward_hours: forwards since the last token, at a start: how long the appliance may have been off.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backward_seconds: float = Field(default=5, ge=0.5, le=60)
+    forward_seconds: float = Field(default=300, ge=1, le=3600)
+    restart_forward_hours: float = Field(default=168, ge=0.01, le=10_000)
+
+
+class LedgerSettings(BaseModel):
+    """The ledger.
+
+    Args:
+        url: ``sqlite:///PATH`` for one appliance process, ``postgresql+psycopg://HOST/DATABASE`` for several; no
+            password in it.
+        key: the file with the keys that stored answers are encrypted with; the same on every appliance of a ledger.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    key: Path
+
+
 class ApplianceSettings(BaseModel):
     """The appliance.
 
@@ -42,6 +73,9 @@ class ApplianceSettings(BaseModel):
         listen: address and port, such as 127.0.0.1:8443.
         module_socket: unix socket of the module process.
         in_flight_max: module requests that may wait at once; one more is refused with RESOURCE_EXHAUSTED.
+        queue_max: requests that may wait or be under way at once; one more is refused with RESOURCE_EXHAUSTED.
+        processes: processes that share the port; more than one needs a ledger on PostgreSQL.
+        log_calls: whether a call that succeeds makes a line in the log; a refused one always does.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,8 +83,13 @@ class ApplianceSettings(BaseModel):
     listen: str = Field(pattern=r"^.+:\d{1,5}$")
     module_socket: Path
     tls: TlsSettings
+    ledger: LedgerSettings
     issuing: IssuingSettings = IssuingSettings()
+    clock: ClockSettings = ClockSettings()
     in_flight_max: int = Field(default=256, ge=1, le=10_000)
+    queue_max: int = Field(default=4000, ge=1, le=100_000)
+    processes: int = Field(default=1, ge=1, le=64)
+    log_calls: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -38,6 +38,13 @@ class FieldInvalid(ApplianceError):
     hint = "See the message for the field and its form."
 
 
+class ClientUnnamed(ApplianceError):
+    """A client whose certificate names nobody."""
+
+    reason = "CLIENT_UNNAMED"
+    hint = "Give the client a certificate with a subject alternative name; requests are kept under it."
+
+
 class KeyChangeRequired(ApplianceError):
     """The meter holds another key than it ought to: it needs key-change tokens first."""
 
@@ -50,6 +57,66 @@ class MeterKeyMismatch(ApplianceError):
 
     reason = "METER_KEY_MISMATCH"
     hint = "Name the vending key that the meter really holds, and give the one that it ought to hold as assignment."
+
+
+class RequestIdReused(ApplianceError):
+    """A request id that this client used before, for another request."""
+
+    reason = "REQUEST_ID_REUSED"
+    hint = "Make a new request id for every new request; repeat a request with its own id, unchanged."
+
+
+class IssuanceUnknown(ApplianceError):
+    """No issuance of this client has this request id: nothing was issued under it."""
+
+    reason = "ISSUANCE_UNKNOWN"
+    hint = "Nothing was issued under this request id; repeat the request with the same id if it is still wanted."
+
+
+class QueueFull(ApplianceError):
+    """More requests wait than the appliance takes in."""
+
+    reason = "QUEUE_FULL"
+    retryable = True
+    hint = "Retry after the time given, with the same request id; spread the load or use batches."
+
+
+class DeadlinePassed(ApplianceError):
+    """The client's deadline passed before work on its request began; nothing was issued."""
+
+    reason = "DEADLINE_PASSED"
+    retryable = True
+    hint = "Repeat with the same request id and more time; if it lasts, the appliance has more load than it can carry."
+
+
+class ClockStopped(ApplianceError):
+    """The clock stepped back, or forward beyond policy: issuing has stopped."""
+
+    reason = "CLOCK_STOPPED"
+    hint = "Set the clock right; issuing goes on by itself, or after `keywatt-ledger confirm-clock` (docs/runbook.md)."
+
+
+class LedgerUnavailable(ApplianceError):
+    """The ledger cannot be read or written; nothing that was not durable was given out."""
+
+    reason = "LEDGER_UNAVAILABLE"
+    retryable = True
+    hint = "Repeat with the same request id; the operator sees to the database: disk space, permissions, connection."
+
+
+class LedgerConflict(ApplianceError):
+    """Another appliance worked on the same thing at the same moment; nothing was given out."""
+
+    reason = "LEDGER_CONFLICT"
+    retryable = True
+    hint = "Repeat with the same request id."
+
+
+class AnswerUnreadable(ApplianceError):
+    """The stored answer of a request does not open."""
+
+    reason = "ANSWER_UNREADABLE"
+    hint = "Put the ledger key of that time back into the key file; if it is there, the database was altered."
 
 
 class IdentifierLookAhead(ApplianceError):

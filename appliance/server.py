@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import gc
 import os
 import signal
 import sys
@@ -18,12 +20,17 @@ from keywatt.certification.v1 import certification_pb2, certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
+from appliance import processes
 from appliance.config import ApplianceSettings
-from appliance.errors import ApplianceError, ConfigurationInvalid
-from appliance.interceptors.calls import CallInterceptor
-from appliance.issuing.identifiers import IdentifierRegister
+from appliance.errors import ApplianceError, ClockStopped, ConfigurationInvalid, LedgerUnavailable
+from appliance.interceptors.calls import Calls
 from appliance.issuing.issuer import Issuer
 from appliance.issuing.module import ModuleCatalogue, ModuleView
+from appliance.issuing.pipeline import Pipeline
+from appliance.issuing.time_guard import TimeGuard
+from appliance.issuing.verifier import Verifier
+from appliance.ledger.answers import AnswerCipher
+from appliance.ledger.ledger import Ledger
 from appliance.services.certification import CertificationService
 from appliance.services.keys import KeysService
 from appliance.services.vending import VendingService
@@ -35,8 +42,11 @@ from hsm.status import Profile
 logger = structlog.get_logger("keywatt.appliance")
 _MODULE_WAIT_SECONDS = 30.0
 _HEALTH_SECONDS = 0.5
+_CLOCK_SECONDS = 1.0
+_ALARM_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
-_MESSAGE_MAX = 256 * 1024
+_COLLECT = (20_000, 20, 20)
+_MESSAGE_MAX = 1024 * 1024
 
 
 def _credentials(settings: ApplianceSettings) -> grpc.ServerCredentials:
@@ -67,17 +77,51 @@ def _require_two_users(view: ModuleView, client: ModuleClient) -> None:
         raise ConfigurationInvalid("in production, appliance and module process run as two system users")
 
 
-async def _watch_health(client: ModuleClient, servicer: health.aio.HealthServicer, services: list[str]) -> None:
-    """Say NOT_SERVING while the module does not answer, so that a load balancer looks elsewhere."""
+async def _watch_health(
+    client: ModuleClient, ledger: Ledger, guard: TimeGuard, servicer: health.aio.HealthServicer, services: list[str]
+) -> None:
+    """Say NOT_SERVING while module, ledger or clock do not allow a token, so that a load balancer looks elsewhere."""
     while True:
+        state: int = health_pb2.HealthCheckResponse.SERVING
         try:
             await client.status()
-            state: int = health_pb2.HealthCheckResponse.SERVING
-        except HsmError:
+            await ledger.ping()
+            guard.now()
+        except (HsmError, ApplianceError):
             state = health_pb2.HealthCheckResponse.NOT_SERVING
         for name in services:
             await servicer.set(name, state)
         await asyncio.sleep(_HEALTH_SECONDS)
+
+
+async def _watch_clock(ledger: Ledger, guard: TimeGuard) -> None:
+    """Raise the alarm when the clock steps, and take in what an operator confirms."""
+    alarmed = 0.0
+    while True:
+        with contextlib.suppress(LedgerUnavailable):
+            guard.learn(await ledger.clock_mark())
+        step = guard.step()
+        now = asyncio.get_running_loop().time()
+        if step and now - alarmed > _ALARM_SECONDS:
+            alarmed = now
+            logger.error("clock-stopped", stepped_seconds=round(step, 1), hint=ClockStopped.hint)
+        elif not step and alarmed:
+            alarmed = 0.0
+            logger.warning("clock-agrees-again")
+        await asyncio.sleep(_CLOCK_SECONDS)
+
+
+async def _open_ledger(settings: ApplianceSettings, cipher: AnswerCipher, *, certification: bool) -> Ledger:
+    """Open the ledger, waiting for a database that may start after us."""
+    deadline = asyncio.get_running_loop().time() + _MODULE_WAIT_SECONDS
+    while True:
+        try:
+            return await Ledger.open(settings.ledger.url, cipher, certification=certification)
+        except LedgerUnavailable:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            logger.info("waiting-for-ledger")
+            await asyncio.sleep(0.5)
 
 
 async def serve(settings: ApplianceSettings) -> None:
@@ -85,31 +129,69 @@ async def serve(settings: ApplianceSettings) -> None:
 
     Raises:
         ConfigurationInvalid: unreadable certificates, a port that is taken, or an unsafe set-up.
+        LedgerUnavailable: no database.
         HsmError: no module process answered.
     """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     client = ModuleClient(settings.module_socket, in_flight_max=settings.in_flight_max)
     catalogue = ModuleCatalogue(client)
     credentials = _credentials(settings)
+    cipher = AnswerCipher.read(settings.ledger.key)
     view = await _await_module(catalogue)
     _require_two_users(view, client)
+    ledger = await _open_ledger(settings, cipher, certification=view.certification)
+    try:
+        await _serve(settings, catalogue, ledger, credentials, view, stop)
+    finally:
+        await ledger.close()
+        await client.close()
+    logger.info("stopped")
+
+
+def _settle_memory() -> None:
+    """Keep the collector from going through all that was loaded at the start, again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
+
+
+async def _serve(
+    settings: ApplianceSettings,
+    catalogue: ModuleCatalogue,
+    ledger: Ledger,
+    credentials: grpc.ServerCredentials,
+    view: ModuleView,
+    stop: asyncio.Event,
+) -> None:
+    guard = TimeGuard(settings.clock)
+    guard.learn(await ledger.clock_mark())
     issuer = Issuer(
         catalogue=catalogue,
-        identifiers=IdentifierRegister(
-            look_ahead_minutes=settings.issuing.look_ahead_minutes, replay=view.certification
-        ),
+        ledger=ledger,
+        guard=guard,
+        look_ahead_minutes=settings.issuing.look_ahead_minutes,
         automatic_key_change=settings.issuing.automatic_key_change,
     )
+    pipeline = Pipeline(issuer, queue_max=settings.queue_max)
     server = grpc.aio.server(
-        interceptors=[CallInterceptor()], options=[("grpc.max_receive_message_length", _MESSAGE_MAX)]
+        options=[
+            ("grpc.max_receive_message_length", _MESSAGE_MAX),
+            ("grpc.so_reuseport", int(settings.processes > 1)),
+        ],
     )
     services = [
         vending_pb2.DESCRIPTOR.services_by_name["VendingService"].full_name,
         keys_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
     ]
-    vending_pb2_grpc.add_VendingServiceServicer_to_server(VendingService(issuer), server)
-    keys_pb2_grpc.add_KeysServiceServicer_to_server(KeysService(catalogue), server)
+    calls = Calls(log_calls=settings.log_calls)
+    vending = VendingService(pipeline, Verifier(catalogue), ledger)
+    calls.register(vending_pb2_grpc.add_VendingServiceServicer_to_server, vending, server)
+    calls.register(keys_pb2_grpc.add_KeysServiceServicer_to_server, KeysService(catalogue), server)
     if view.certification:
-        certification_pb2_grpc.add_CertificationServiceServicer_to_server(CertificationService(issuer), server)
+        certification = CertificationService(ledger)
+        calls.register(certification_pb2_grpc.add_CertificationServiceServicer_to_server, certification, server)
         services.append(certification_pb2.DESCRIPTOR.services_by_name["CertificationService"].full_name)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -121,24 +203,28 @@ async def serve(settings: ApplianceSettings) -> None:
     except RuntimeError:
         raise ConfigurationInvalid(f"listen: cannot bind {settings.listen}") from None
     await server.start()
+    _settle_memory()
     logger.info("serving", listen=settings.listen, mode=view.status.mode.name, profile=view.status.profile.name)
-    watcher = asyncio.create_task(_watch_health(client, servicer, ["", *services]))
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    watchers = [
+        asyncio.create_task(_watch_health(catalogue.client, ledger, guard, servicer, ["", *services])),
+        asyncio.create_task(_watch_clock(ledger, guard)),
+    ]
     await stop.wait()
     logger.info("draining")
-    watcher.cancel()
+    for watcher in watchers:
+        watcher.cancel()
+    await asyncio.gather(*watchers, return_exceptions=True)
     await server.stop(_DRAIN_SECONDS)
-    await client.close()
-    logger.info("stopped")
+    await pipeline.drain()
+    logger.info("drained", requests=pipeline.requests, batches=pipeline.batches, commits=ledger.commits)
 
 
 def main() -> int:
-    """Entry point ``keywatt-appliance``."""
+    """Read the command line and serve; see :mod:`appliance.start`."""
     parser = argparse.ArgumentParser(prog="keywatt-appliance", description="Serve tokens over gRPC with mutual TLS.")
     parser.add_argument("--config", type=Path, default=Path("/etc/keywatt/appliance.toml"), help="settings (TOML)")
     parser.add_argument("--with-parent", action="store_true", help="end when the process that started this one ends")
+    parser.add_argument("--one-of-several", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.with_parent:
         hardening.die_with_parent(os.getppid())
@@ -153,12 +239,12 @@ def main() -> int:
     hardening.refuse_root()
     hardening.harden()
     try:
-        uvloop.run(serve(ApplianceSettings.read(arguments.config)))
+        settings = ApplianceSettings.read(arguments.config)
+        if settings.processes > 1 and not arguments.one_of_several:
+            processes.require_shared_ledger(settings)
+            return processes.supervise(settings.processes, arguments.config)
+        uvloop.run(serve(settings))
     except (ApplianceError, HsmError) as error:
         print(f"keywatt-appliance: {error.reason}: {error}\n{error.hint}", file=sys.stderr)
         return 2
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -90,7 +90,7 @@ def buy(client: KeywattClient, meter: VirtualMeter, amount: str) -> str:
     request = vending_pb2.IssueCreditTokenRequest(
         meter=configuration(meter), credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY, amount=amount
     )
-    return client.call(client.vending.IssueCreditToken, request).token.digits
+    return client.issue(client.vending.IssueCreditToken, request).token.digits
 
 
 def register(meter: VirtualMeter) -> str:
@@ -117,7 +117,7 @@ def change_key(client: KeywattClient, meter: VirtualMeter) -> None:
     old_token = buy(client, meter, "1")
     target = meter_pb2.KeyAssignment(supply_group_code=SGC, key_revision_number=1, tariff_index="02")
     request = vending_pb2.IssueKeyChangeTokensRequest(meter=configuration(meter), target=target)
-    tokens = [token.digits for token in client.call(client.vending.IssueKeyChangeTokens, request).tokens]
+    tokens = [token.digits for token in client.issue(client.vending.IssueKeyChangeTokens, request).tokens]
     steps = ((2, Result.THIRD_KCT), (0, Result.FIRST_KCT), (3, Result.FOURTH_KCT), (1, Result.ACCEPT))
     for position, expected in steps:
         enter(meter, tokens[position], expected)
@@ -138,7 +138,7 @@ def show_refusal(client: KeywattClient, meter: VirtualMeter) -> None:
         meter=wrong, credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY, amount="25.6"
     )
     try:
-        client.call(client.vending.IssueCreditToken, request)
+        client.issue(client.vending.IssueCreditToken, request)
     except ClientError as error:
         say(f"    refused, {error.reason}: {error.hint}")
     else:

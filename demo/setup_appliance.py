@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import grp
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import certificates
 
+from appliance.ledger.answers import AnswerCipher
 from hsm.system_users import APPLIANCE_USER
 
 
@@ -26,13 +28,21 @@ def set_up(state: Path, port: int) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if certificates.make(appliance, client):
         print("certificates: made (a development CA, one server, one client)")
+    if not (appliance / "ledger.key").exists():
+        AnswerCipher.add_key(appliance / "ledger.key")
+    # The one folder that the appliance writes to.
+    ledger = state / "ledger"
+    ledger.mkdir(mode=0o700, exist_ok=True)
     (appliance / "appliance.toml").write_text(
         f'listen = "127.0.0.1:{port}"\n'
         f'module_socket = "{state}/run/module.sock"\n\n'
         "[tls]\n"
         f'certificate = "{appliance}/server.pem"\n'
         f'private_key = "{appliance}/server.key"\n'
-        f'client_ca = "{appliance}/client-ca.pem"\n',
+        f'client_ca = "{appliance}/client-ca.pem"\n\n'
+        "[ledger]\n"
+        f'url = "sqlite:///{ledger}/ledger.db"\n'
+        f'key = "{appliance}/ledger.key"\n',
         "utf-8",
     )
     (client / "client.toml").write_text(
@@ -46,8 +56,10 @@ def set_up(state: Path, port: int) -> None:
         group = grp.getgrnam(APPLIANCE_USER).gr_gid
         os.chown(appliance, 0, group)
         appliance.chmod(0o750)
-        os.chown(appliance / "server.key", 0, group)
-        (appliance / "server.key").chmod(0o640)
+        for name in ("server.key", "ledger.key"):
+            os.chown(appliance / name, 0, group)
+            (appliance / name).chmod(0o640)
+        shutil.chown(ledger, APPLIANCE_USER, group)
 
 
 def main() -> int:

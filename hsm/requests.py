@@ -6,6 +6,7 @@ The appliance packs, the worker passes on, the module unpacks; integers are big-
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class Mark(enum.IntFlag):
     TEST_KEY = 0x02
     SAMPLE_TABLES = 0x04
 
+
+# Looking a member up by its value costs more than the rest of reading an answer.
+_reason = functools.cache(Reason)
+_mark = functools.cache(Mark)
 
 _ISSUE = struct.Struct(">BBBBBB2s18s6xI4xq16s")
 _ISSUED = struct.Struct(">HBBBB2xI20s16s")
@@ -125,10 +130,10 @@ class Issued:
         """Read 48 octets."""
         reason, token_class, subclass, marks, rnd, tid, digits, granted = _ISSUED.unpack(octets)
         return cls(
-            reason=Reason(reason),
+            reason=_reason(reason),
             token_class=token_class,
             subclass=subclass,
-            marks=Mark(marks),
+            marks=_mark(marks),
             random_number=rnd,
             token_identifier=tid,
             digits=digits.rstrip(b"\0").decode("ascii"),

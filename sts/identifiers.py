@@ -90,7 +90,10 @@ class MeterPAN:
         """Build the PAN of a meter from the number printed on it; the length of the DRN decides the IIN."""
         iin = IIN_TWO_DIGIT_MANUFACTURER if len(drn.digits) == 11 else IIN_FOUR_DIGIT_MANUFACTURER
         payload = iin + drn.digits
-        return cls(digits=payload + luhn.check_digit(payload))
+        # What was checked as a DRN and given its check digit here need not be checked again.
+        pan = object.__new__(cls)
+        object.__setattr__(pan, "digits", payload + luhn.check_digit(payload))
+        return pan
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from google.protobuf.message import Message
@@ -16,7 +17,7 @@ from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
 
-from appliance.client import output
+from appliance.client import output, request_ids
 from appliance.client.client import ClientError, ClientProfile, KeywattClient
 
 PROFILE_ENVIRONMENT = "KEYWATT_CLIENT"
@@ -79,6 +80,9 @@ Ea = Annotated[int, typer.Option(help="Encryption algorithm of the meter: 7 or 1
 Tct = Annotated[int, typer.Option(min=0, max=255, help="Token carrier type, 1 to 7; 0 counts as 2, keypad.")]
 Dry = Annotated[bool, typer.Option("--validate-only", help="Check everything, issue nothing.")]
 Reserved = Annotated[str, typer.Option(help="Take the reserved identifier, 00:01, of this date (2026-12-01).")]
+RequestId = Annotated[
+    str, typer.Option(help="Repeat a request under its id: the stored answer comes back. Else a new UUID.")
+]
 IssueTime = Annotated[str, typer.Option(help="Issue time (2014-03-01T13:00); certification mode only.")]
 
 
@@ -123,6 +127,17 @@ def _run(context: typer.Context, as_json: bool, work: Callable[[KeywattClient], 
         show(response)
 
 
+def _issue(context: typer.Context, as_json: bool, method: str, request: Any, show: Callable[[Any], None]) -> None:
+    request.request_id = request.request_id or request_ids.new()
+    try:
+        _run(context, as_json, lambda c: c.issue(getattr(c.vending, method), request), show)
+    except typer.Exit:
+        output.errors.print(f"  To repeat exactly this request: --request-id {request.request_id}")
+        raise
+    if not as_json:
+        output.show_request_id(request.request_id)
+
+
 @app.command()
 def credit(
     context: typer.Context,
@@ -141,6 +156,7 @@ def credit(
     reserved: Reserved = "",
     issue_time: IssueTime = "",
     validate_only: Dry = False,
+    request_id: RequestId = "",
     json: Json = False,
 ) -> None:
     """Issue a credit token (class 0)."""
@@ -152,9 +168,10 @@ def credit(
         rounding=vending_pb2.ROUNDING_UP if round_up else vending_pb2.ROUNDING_UNSPECIFIED,
         reserved_identifier_date=reserved,
         validate_only=validate_only,
+        request_id=request_id,
         certification=_certification(issue_time),
     )
-    _run(context, json, lambda c: c.call(c.vending.IssueCreditToken, request), partial(output.show_credit, amount))
+    _issue(context, json, "IssueCreditToken", request, partial(output.show_credit, amount))
 
 
 @app.command()
@@ -177,6 +194,7 @@ def management(
     reserved: Reserved = "",
     issue_time: IssueTime = "",
     validate_only: Dry = False,
+    request_id: RequestId = "",
     json: Json = False,
 ) -> None:
     """Issue a management token (class 2 other than key change); give exactly one command."""
@@ -184,6 +202,7 @@ def management(
         meter=_meter(meter, sgc, krn, ti, ea, tct),
         reserved_identifier_date=reserved,
         validate_only=validate_only,
+        request_id=request_id,
         certification=_certification(issue_time),
     )
     given = 0
@@ -212,7 +231,7 @@ def management(
         request.proprietary.subclass, request.proprietary.data = subclass, data
     if given != 1:
         raise typer.BadParameter("give exactly one command, such as --power-limit 5000")
-    _run(context, json, lambda c: c.call(c.vending.IssueManagementToken, request), output.show_management)
+    _issue(context, json, "IssueManagementToken", request, output.show_management)
 
 
 def _assign(request: vending_pb2.IssueManagementTokenRequest, field: str, number: int) -> None:
@@ -238,6 +257,7 @@ def meter_test(
     subclass: Annotated[int | None, typer.Option(min=0, max=15, help="Subclass; 0, or 2 for an extended read.")] = None,
     manufacturer: Annotated[int, typer.Option(min=0, max=65535, help="Manufacturer code; 0 for all.")] = 0,
     validate_only: Dry = False,
+    request_id: RequestId = "",
     json: Json = False,
 ) -> None:
     """Issue a meter test token (class 1), for any meter of a manufacturer."""
@@ -248,6 +268,7 @@ def meter_test(
         subclass=default if subclass is None else subclass,
         manufacturer_code=manufacturer,
         validate_only=validate_only,
+        request_id=request_id,
     )
     if test is not None:
         request.test = test
@@ -258,7 +279,7 @@ def meter_test(
             request.control = int(control, 16)
         except ValueError:
             raise typer.BadParameter("--control is hexadecimal, at most 64 bits") from None
-    _run(context, json, lambda c: c.call(c.vending.IssueMeterTestToken, request), output.show_meter_test)
+    _issue(context, json, "IssueMeterTestToken", request, output.show_meter_test)
 
 
 @app.command("key-change")
@@ -276,6 +297,7 @@ def key_change(
     set_size: Annotated[int, typer.Option(min=0, help="2 or 3 under EA07, 4 under EA11; 0 for the default.")] = 0,
     issue_time: IssueTime = "",
     validate_only: Dry = False,
+    request_id: RequestId = "",
     json: Json = False,
 ) -> None:
     """Issue a key-change set: the meter enters every token, in any order, and then holds the new key."""
@@ -286,9 +308,10 @@ def key_change(
         ),
         set_size=min(set_size, 255),
         validate_only=validate_only,
+        request_id=request_id,
         certification=_certification(issue_time),
     )
-    _run(context, json, lambda c: c.call(c.vending.IssueKeyChangeTokens, request), output.show_key_change)
+    _issue(context, json, "IssueKeyChangeTokens", request, output.show_key_change)
 
 
 @app.command()
@@ -318,6 +341,50 @@ def verify(
     _run(context, json, ask, output.show_verification)
     if found[0].result != vending_pb2.VERIFICATION_RESULT_GENUINE:
         raise typer.Exit(_NOT_GENUINE)
+
+
+@app.command()
+def issuance(
+    context: typer.Context,
+    request_id: Annotated[str, typer.Argument(help="Request id of the sale.")],
+    json: Json = False,
+) -> None:
+    """Show what was issued under a request id, with the answer as it was given."""
+    request = vending_pb2.GetIssuanceRequest(request_id=request_id)
+    _run(context, json, lambda c: c.call(c.vending.GetIssuance, request), output.show_issuance)
+
+
+@app.command()
+def issuances(
+    context: typer.Context,
+    meter: Meter = "",
+    sgc: Sgc = "",
+    krn: Annotated[int, typer.Option(min=0, max=255, help="Key revision number, with --sgc.")] = 0,
+    since: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this time, UTC.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
+    json: Json = False,
+) -> None:
+    """List what was issued to this client, oldest first, by meter, vending key and time; without digits."""
+    request = vending_pb2.ListIssuancesRequest(
+        meter_pan=meter, supply_group_code=sgc, key_revision_number=krn or int(bool(sgc))
+    )
+    if since is not None:
+        request.start_time.FromDatetime(since)
+    if until is not None:
+        request.end_time.FromDatetime(until)
+
+    def collect(client: KeywattClient) -> vending_pb2.ListIssuancesResponse:
+        result = vending_pb2.ListIssuancesResponse()
+        while True:
+            request.page_size = min(limit - len(result.issuances), 1000)
+            response = client.call(client.vending.ListIssuances, request)
+            result.issuances.extend(response.issuances)
+            request.page_token = result.next_page_token = response.next_page_token
+            if not request.page_token or len(result.issuances) >= limit:
+                return result
+
+    _run(context, json, collect, output.show_issuances)
 
 
 @app.command()

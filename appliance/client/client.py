@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +18,20 @@ from keywatt.keys.v1 import keys_pb2_grpc
 from keywatt.vending.v1 import vending_pb2_grpc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from appliance.client import request_ids
+
 T = TypeVar("T")
+_PAUSE_SECONDS = 0.1
+_PAUSE_MAX_SECONDS = 2.0
+# The call may or may not have been carried out; its request id makes repeating it safe.
+_UNCERTAIN = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
 
 
 class ClientError(Exception):
@@ -40,7 +55,14 @@ class ClientError(Exception):
 
 
 class ClientProfile(BaseModel):
-    """Where the appliance is and who we are; relative paths count from the file's folder."""
+    """Where the appliance is and who we are; relative paths count from the file's folder.
+
+    Args:
+        address: host and port.
+        server_ca, certificate, private_key: PEM files.
+        timeout_seconds: deadline of one call.
+        retry_seconds: for how long an issuing call is repeated, with its request id, after errors that may pass.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,6 +71,7 @@ class ClientProfile(BaseModel):
     certificate: Path
     private_key: Path
     timeout_seconds: float = Field(default=10.0, gt=0, le=300)
+    retry_seconds: float = Field(default=30.0, ge=0, le=3600)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,6 +119,7 @@ class KeywattClient:
         except OSError as error:
             raise ValueError(f"{error.filename}: {error.strerror}") from None
         self._timeout = profile.timeout_seconds
+        self._retry = profile.retry_seconds
         self._address = profile.address
         self._channel = grpc.secure_channel(profile.address, credentials)
         self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
@@ -115,6 +139,30 @@ class KeywattClient:
             if found.code is grpc.StatusCode.UNIMPLEMENTED:
                 found.hint = "This appliance does not serve the call; some exist in certification mode only."
             raise found from None
+
+    def issue(self, method: Callable[..., T], request: Any) -> T:
+        """Call an issuing method until it answers: after errors that may pass it is repeated with its request id.
+
+        A request without an id is given one, in place, so that the caller can repeat it too.
+
+        Raises:
+            ClientError: refused, or no answer within the profile's time for retries; in that case the token may have
+                been issued, and only repeating the request tells.
+        """
+        if not request.request_id:
+            request.request_id = request_ids.new()
+        end = time.monotonic() + self._retry
+        pause = _PAUSE_SECONDS
+        while True:
+            try:
+                return self.call(method, request)
+            except ClientError as error:
+                passes = error.retryable or (not error.reason and error.code in _UNCERTAIN)
+                if not passes or time.monotonic() + pause > end:
+                    raise
+            # Many clients that lost the same server do not come back in step.
+            time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            pause = min(2 * pause, _PAUSE_MAX_SECONDS)
 
     def close(self) -> None:
         """Close the channel."""

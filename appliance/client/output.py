@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
@@ -112,6 +113,54 @@ def show_key_change(response: vending_pb2.IssueKeyChangeTokensResponse) -> None:
     _row("new key", describe_key(response.new_key))
     if response.rollover:
         _row("note", "rollover: the meter forgets its token identifiers")
+
+
+def show_request_id(request_id: str) -> None:
+    """Print the id that the sale can be found by."""
+    _row("request id", request_id)
+
+
+def _issued_line(token: vending_pb2.IssuedToken) -> str:
+    parts = [f"class {token.token_class}.{token.subclass}"]
+    if token.meter_pan:
+        parts.append(f"meter {token.meter_pan}, SGC {token.supply_group_code} KRN {token.key_revision_number}")
+    if token.effective_value:
+        parts.append(amount(token.effective_value, token.unit))
+    if token.HasField("token_identifier"):
+        parts.append(f"identifier {token.token_identifier}")
+    return ", ".join(parts)
+
+
+def _created(issuance: vending_pb2.Issuance) -> str:
+    return issuance.create_time.ToDatetime(UTC).isoformat(timespec="milliseconds")
+
+
+def show_issuance(response: vending_pb2.GetIssuanceResponse) -> None:
+    """Print one issuance with its tokens."""
+    console.print(f"Issued {_created(response.issuance)}")
+    for token in response.issuance.tokens:
+        _row("token", _issued_line(token))
+    match response.WhichOneof("answer"):
+        case "credit":
+            show_credit(response.credit.effective_amount, response.credit)
+        case "management":
+            show_management(response.management)
+        case "meter_test":
+            show_meter_test(response.meter_test)
+        case "key_change":
+            show_key_change(response.key_change)
+
+
+def show_issuances(response: vending_pb2.ListIssuancesResponse) -> None:
+    """Print issuances, one block each."""
+    for issuance in response.issuances:
+        console.print(f"{_created(issuance)}  {issuance.request_id}")
+        for token in issuance.tokens:
+            console.print(f"    {_issued_line(token)}")
+    if not response.issuances:
+        console.print("Nothing was issued that fits")
+    elif response.next_page_token:
+        console.print("There are more: narrow the search, or raise --limit")
 
 
 def show_verification(response: vending_pb2.VerifyTokenResponse) -> None:

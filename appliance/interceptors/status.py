@@ -27,14 +27,21 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
         "MODULE_FAULT",
         "SELF_TEST_FAILED",
         "MODULE_CHANGED",
+        "LEDGER_UNAVAILABLE",
+        "CLOCK_STOPPED",
     ),
     grpc.StatusCode.UNAVAILABLE,
 )
 _STATUS |= dict.fromkeys(
-    ("MODULE_BUSY", "IDENTIFIER_LOOK_AHEAD", "VERIFICATION_LIMIT"), grpc.StatusCode.RESOURCE_EXHAUSTED
+    ("MODULE_BUSY", "QUEUE_FULL", "IDENTIFIER_LOOK_AHEAD", "VERIFICATION_LIMIT"), grpc.StatusCode.RESOURCE_EXHAUSTED
 )
-_STATUS |= dict.fromkeys(("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN"), grpc.StatusCode.NOT_FOUND)
-_STATUS |= {"IDENTIFIER_USED": grpc.StatusCode.ALREADY_EXISTS}
+_STATUS |= dict.fromkeys(("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN"), grpc.StatusCode.NOT_FOUND)
+_STATUS |= dict.fromkeys(("IDENTIFIER_USED", "REQUEST_ID_REUSED"), grpc.StatusCode.ALREADY_EXISTS)
+_STATUS |= {
+    "DEADLINE_PASSED": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "LEDGER_CONFLICT": grpc.StatusCode.ABORTED,
+    "CLIENT_UNNAMED": grpc.StatusCode.UNAUTHENTICATED,
+}
 _STATUS |= dict.fromkeys(
     (
         "KEY_CHANGE_REQUIRED",
@@ -63,6 +70,7 @@ _STATUS |= dict.fromkeys(
         "FRAME_INVALID",
         "KEY_RECORD_INVALID",
         "CONFIGURATION_INVALID",
+        "ANSWER_UNREADABLE",
     ),
     grpc.StatusCode.INTERNAL,
 )

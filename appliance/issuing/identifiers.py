@@ -1,114 +1,95 @@
-"""Token identifiers: each one at least one minute above the last for its meter, never far ahead of the clock.
+"""Token identifiers: each at least one minute above the last for its meter and base date, never far ahead of the clock.
 
-Kept in memory: after a restart the register starts empty. Until then given identifiers can come again for as long as
-they lie ahead of the clock (the look-ahead), and reserved ones within the module's window for them; two appliances on
-one module do not know of each other. A durable ledger is what cures this; until there is one, run one appliance and
-wait out the look-ahead after a restart.
-Keyed by meter and base date, because a meter remembers identifiers through every key change but a rollover.
+Keyed by meter and base date, because a meter remembers identifiers through every key change but a rollover. The
+ledger has the last ones; here is the arithmetic, and what one batch has taken so far.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.errors import IdentifierLookAhead, IdentifierUsed
+from appliance.ledger.ledger import Transaction
 from sts.identifiers import MeterPAN
 from sts.token_identifier import BaseDate, TokenIdentifier
 
 
-@dataclass(slots=True)
-class _Given:
-    last: int | None = None
-    used: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reservation:
-    """An identifier that was taken, with what is needed to give it back."""
-
-    pan: MeterPAN
-    identifier: TokenIdentifier
-    reserved: bool
-    previous: int | None
-    generation: int
-
-
-class IdentifierRegister:
-    """Gives out identifiers and takes back those whose token was refused.
+class BatchIdentifiers:
+    """Gives out identifiers within one batch.
 
     Args:
+        transaction: the batch on the ledger; its meters are claimed.
         look_ahead_minutes: how far identifiers may run ahead of the clock.
+        floor: naive local time that no identifier may lie before, or None.
         replay: certification mode: any free identifier will do, also one below the last.
     """
 
-    def __init__(self, *, look_ahead_minutes: int, replay: bool = False) -> None:
+    def __init__(
+        self, transaction: Transaction, *, look_ahead_minutes: int, floor: datetime | None = None, replay: bool = False
+    ) -> None:
+        self._transaction = transaction
         self._look_ahead = look_ahead_minutes
+        self._floor = floor
         self._replay = replay
-        self._given: dict[tuple[str, BaseDate], _Given] = {}
-        self._generation = 0
+        self._last: dict[tuple[int, BaseDate], int] = {}
+        self._used: set[tuple[int, BaseDate, int]] = set()
+        self._due: dict[tuple[datetime, BaseDate], TokenIdentifier] = {}
 
-    def take(self, pan: MeterPAN, base_date: BaseDate, local: datetime) -> Reservation:
-        """Take the identifier of ``local`` (naive), or the next one that is free.
+    async def take(self, pan: MeterPAN, base_date: BaseDate, local: datetime, *, keep: bool) -> TokenIdentifier:
+        """Return the identifier of ``local`` (naive), or the next one that is free.
+
+        Args:
+            pan: the meter.
+            base_date: of the vending key.
+            local: naive local time, to the minute.
+            keep: whether it counts as taken for the rest of the batch.
 
         Raises:
             TimeOutOfRange: the base date does not cover it.
             IdentifierLookAhead: it would be further ahead than the policy allows.
         """
-        given = self._given.get((pan.digits, base_date), _Given())
-        due = identifier = TokenIdentifier.from_naive(local, base_date)
+        meter = int(pan.digits)
+        due = identifier = self._due_at(local, base_date)
         if self._replay:
-            while identifier.minutes in given.used:
+            while await self._is_used(meter, base_date, identifier.minutes):
                 identifier = identifier.next_free()
-        elif given.last is not None and identifier.minutes <= given.last:
-            identifier = TokenIdentifier(minutes=given.last, base_date=base_date).next_free()
+        else:
+            last = self._last.get((meter, base_date))
+            if last is None:
+                last = self._transaction.last(meter, base_date)
+            if last is not None and due.minutes <= last:
+                identifier = TokenIdentifier(minutes=last, base_date=base_date).next_free()
         if identifier.minutes - due.minutes > self._look_ahead:
             raise IdentifierLookAhead(f"the next identifier of this meter is over {self._look_ahead} minutes ahead")
-        previous, given.last = given.last, identifier.minutes
-        if self._replay:
-            given.used.add(identifier.minutes)
-        self._given[pan.digits, base_date] = given
-        return self._reservation(pan, identifier, reserved=False, previous=previous)
+        if keep:
+            self._last[meter, base_date] = identifier.minutes
+            if self._replay:
+                self._used.add((meter, base_date, identifier.minutes))
+        return identifier
 
-    def take_reserved(self, pan: MeterPAN, base_date: BaseDate, date: datetime) -> Reservation:
-        """Take the reserved identifier, 00:01, of a date; it may lie below the last one.
+    async def take_reserved(self, pan: MeterPAN, base_date: BaseDate, date: datetime, *, keep: bool) -> TokenIdentifier:
+        """Return the reserved identifier, 00:01, of a date; it may lie below the last one.
 
         Raises:
             TimeOutOfRange: the base date does not cover it.
             IdentifierUsed: this meter was given it before.
         """
-        given = self._given.get((pan.digits, base_date), _Given())
+        meter = int(pan.digits)
         identifier = TokenIdentifier.from_naive(date.replace(hour=0, minute=1), base_date, reserved=True)
-        if identifier.minutes in given.used:
+        if await self._is_used(meter, base_date, identifier.minutes):
             raise IdentifierUsed("this meter was given the reserved identifier of this date before")
-        given.used.add(identifier.minutes)
-        self._given[pan.digits, base_date] = given
-        return self._reservation(pan, identifier, reserved=True, previous=None)
+        if keep:
+            self._used.add((meter, base_date, identifier.minutes))
+        return identifier
 
-    def _reservation(
-        self, pan: MeterPAN, identifier: TokenIdentifier, *, reserved: bool, previous: int | None
-    ) -> Reservation:
-        return Reservation(
-            pan=pan, identifier=identifier, reserved=reserved, previous=previous, generation=self._generation
-        )
+    def _due_at(self, local: datetime, base_date: BaseDate) -> TokenIdentifier:
+        due = self._due.get((local, base_date))
+        if due is None:
+            moment = local if self._floor is None else max(local, self._floor)
+            due = self._due[local, base_date] = TokenIdentifier.from_naive(moment, base_date)
+        return due
 
-    def give_back(self, reservation: Reservation) -> None:
-        """Undo a reservation whose token was refused; one that others have built upon stays taken."""
-        name = (reservation.pan.digits, reservation.identifier.base_date)
-        given = self._given.get(name)
-        if given is None or reservation.generation != self._generation:
-            return
-        minutes = reservation.identifier.minutes
-        if reservation.reserved or self._replay:
-            given.used.discard(minutes)
-        if not reservation.reserved and given.last == minutes:
-            given.last = reservation.previous
-        if given.last is None and not given.used:
-            del self._given[name]
-
-    def reset(self) -> int:
-        """Forget everything; return how many meters there were. For certification mode."""
-        meters = len({pan for pan, _ in self._given})
-        self._given.clear()
-        self._generation += 1
-        return meters
+    async def _is_used(self, meter: int, base_date: BaseDate, minutes: int) -> bool:
+        if (meter, base_date, minutes) in self._used:
+            return True
+        return await self._transaction.taken(meter, base_date, minutes)

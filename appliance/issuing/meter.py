@@ -32,6 +32,8 @@ class Meter:
 
     def differences(self, key: VendingKey, assignment: KeyAssignment | None) -> list[str]:
         """Name what differs between the meter, the record of its vending key and its assignment."""
+        if assignment is None and self.key_type is None and self.base_date is None and self.key_expiry_number is None:
+            return []
         target = assignment or self.holds
         pairs = {
             "supply_group_code": (self.holds.reference.supply_group_code, target.reference.supply_group_code),
@@ -48,6 +50,8 @@ class Meter:
 
         Tokens under such a key, key-change tokens among them, would be refused by the meter.
         """
+        if self.key_type is None and self.base_date is None:
+            return
         stated = {"key_type": (self.key_type, key.key_type), "base_date": (self.base_date, key.base_date)}
         fields = ", ".join(name for name, (held, has) in stated.items() if held not in (None, has))
         if fields:

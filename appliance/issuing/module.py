@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from appliance.issuing.orders import Origin
 from hsm.client import ModuleClient
 from hsm.errors import ModuleChanged, VendingKeyUnknown
 from hsm.keys import KeyReference, VendingKey
+from hsm.requests import Mark
 from hsm.status import Mode, ModuleStatus, Profile
 
 
@@ -17,11 +19,20 @@ class ModuleView:
     status: ModuleStatus
     keys: dict[KeyReference, VendingKey]
     connection: int
+    origins: dict[tuple[KeyReference | None, Mark], Origin] = field(default_factory=dict)
 
     @property
     def certification(self) -> bool:
         """Whether the module replays official tests."""
         return self.status.mode is Mode.CERTIFICATION
+
+    def origin(self, key: VendingKey | None, marks: Mark) -> Origin:
+        """Return where tokens under a key come from; the same object for the same key and marks."""
+        name = (None if key is None else key.reference, marks)
+        found = self.origins.get(name)
+        if found is None:
+            found = self.origins[name] = Origin(key=key, module_id=self.status.module_id, marks=marks)
+        return found
 
     def key(self, reference: KeyReference) -> VendingKey:
         """Return a vending key's record; raises VendingKeyUnknown."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from appliance.issuing.meter import KeyAssignment, Meter
 from appliance.issuing.quantities import Unit
+from appliance.ledger.records import Method
 from hsm.keys import VendingKey
 from hsm.requests import Mark
 from sts.credit import CreditSubClass
@@ -71,9 +73,9 @@ class KeyChangeOrder:
     validate_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
-    """Where and with what tokens were made."""
+    """Where and with what tokens were made; the tokens of one key share one of these."""
 
     key: VendingKey | None
     module_id: str
@@ -109,6 +111,44 @@ class KeyChangeDelivery:
     origin: Origin
     new_key: VendingKey
     rollover: bool
+
+
+Order = CreditOrder | ManagementOrder | MeterTestOrder | KeyChangeOrder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request to issue, with what makes it safe to repeat.
+
+    Args:
+        client: who asks.
+        request_id: 16 octets, unique for the client.
+        fingerprint: 32 octets of the body; the same id with another fingerprint is refused.
+        method: which call it is.
+        order: what is ordered.
+        compose: makes the answer, which is stored and given out byte for byte.
+        deadline: time of the event loop after which work on it must not begin, or None.
+    """
+
+    client: str
+    request_id: bytes
+    fingerprint: bytes
+    method: Method
+    order: Order
+    compose: Callable[[Delivery | KeyChangeDelivery], bytes]
+    deadline: float | None = None
+
+    @property
+    def meter(self) -> int | None:
+        """The meter PAN as a number, or None in class 1."""
+        return None if isinstance(self.order, MeterTestOrder) else int(self.order.meter.pan.digits)
+
+    @property
+    def validate_only(self) -> bool:
+        """Whether nothing is to be issued."""
+        if isinstance(self.order, CreditOrder | ManagementOrder):
+            return self.order.timing.validate_only
+        return self.order.validate_only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

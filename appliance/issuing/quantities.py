@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import re
-from decimal import Decimal
 
 from sts import errors
-from sts.amount import scale_to_units
+from sts.credit import CreditSubClass
+from sts.management import ManagementSubClass
 
 _REQUEST_LIMIT = 1 << 127
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,20})?")
@@ -29,6 +29,19 @@ class Unit(enum.Enum):
         return self.value[1]
 
 
+_CREDIT_UNITS = (Unit.KILOWATT_HOUR, Unit.CUBIC_METRE, Unit.CUBIC_METRE, Unit.MINUTE)
+_WATT_SUBCLASSES = frozenset(
+    {ManagementSubClass.SET_MAXIMUM_POWER_LIMIT, ManagementSubClass.SET_MAXIMUM_PHASE_POWER_UNBALANCE_LIMIT}
+)
+
+
+def unit_of(token_class: int, subclass: int) -> Unit:
+    """Return what the value of a token counts."""
+    if token_class == 0:
+        return Unit.CURRENCY if subclass >= CreditSubClass.ELECTRICITY_CURRENCY else _CREDIT_UNITS[subclass]
+    return Unit.WATT if token_class == 2 and subclass in _WATT_SUBCLASSES else Unit.NUMBER
+
+
 def to_units(text: str, unit: Unit, *, round_up: bool) -> int:
     """Turn decimal digits into least significant bits.
 
@@ -44,7 +57,11 @@ def to_units(text: str, unit: Unit, *, round_up: bool) -> int:
         raise errors.AmountInvalid(
             "an amount is 1 to 40 digits, then if need be a point and 1 to 20 digits, such as 25.6"
         )
-    floor_units, residue = scale_to_units(Decimal(text), 10**unit.decimals)
+    whole, _, fraction = text.lstrip("-").partition(".")
+    decimals = unit.decimals
+    magnitude = int(whole + fraction[:decimals].ljust(decimals, "0"))
+    residue = bool(fraction[decimals:].strip("0"))
+    floor_units = -magnitude - residue if text.startswith("-") else magnitude
     if residue and not round_up:
         raise errors.AmountTooFine(f"the amount has more digits behind the point than the field: {unit.decimals}")
     units = floor_units + 1 if residue else floor_units

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import datetime
 
@@ -9,10 +10,9 @@ from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
 
 from appliance.errors import FieldInvalid, FieldMissing
-from appliance.issuing.issuer import unit_of
 from appliance.issuing.meter import KeyAssignment, Meter
 from appliance.issuing.orders import CreditOrder, KeyChangeOrder, ManagementOrder, MeterTestOrder, Timing
-from appliance.issuing.quantities import to_units
+from appliance.issuing.quantities import to_units, unit_of
 from hsm.keys import KeyReference
 from sts import errors as sts_errors
 from sts.amount import AMOUNT16_MAX_UNITS
@@ -46,11 +46,17 @@ def _moment(text: str, shape: re.Pattern[str], field: str, form: str) -> datetim
         raise refusal from None
 
 
-def _assignment(sgc: str, krn: int, ti: str) -> KeyAssignment:
-    reference = KeyReference(
+def reference(sgc: str, krn: int) -> KeyReference:
+    """Read the name of a vending key; raises StsError."""
+    return KeyReference(
         supply_group_code=SupplyGroupCode(digits=sgc), key_revision_number=KeyRevisionNumber(number=krn)
     )
-    return KeyAssignment(reference=reference, tariff_index=TariffIndex(digits=ti))
+
+
+# Few groups, many meters: what is valid once is valid again.
+@functools.lru_cache(maxsize=1024)
+def _assignment(sgc: str, krn: int, ti: str) -> KeyAssignment:
+    return KeyAssignment(reference=reference(sgc, krn), tariff_index=TariffIndex(digits=ti))
 
 
 def assignment(message: meter_pb2.KeyAssignment) -> KeyAssignment:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from keywatt.type.v1 import meter_pb2, token_pb2
 
 from appliance.issuing.orders import DeliveredToken, Origin
 from appliance.issuing.quantities import Unit
 from hsm.keys import VendingKey
 from hsm.requests import Mark
-from sts.token_number import TokenNumber
+from sts.token_identifier import BaseDate, TokenIdentifier
 
 _UNITS = {
     Unit.KILOWATT_HOUR: token_pb2.UNIT_KILOWATT_HOUR,
@@ -27,13 +29,21 @@ def unit(value: Unit) -> token_pb2.Unit.ValueType:
 
 def token(delivered: DeliveredToken) -> token_pb2.Token:
     """Show a token; one that was only validated has no digits."""
-    message = token_pb2.Token(digits=delivered.digits, token_class=delivered.token_class, subclass=delivered.subclass)
-    if delivered.digits:
-        message.grouped = TokenNumber(digits=delivered.digits).grouped
-    if delivered.identifier is not None:
-        message.token_identifier = delivered.identifier.minutes
-        message.token_time = delivered.identifier.local_time.isoformat(timespec="minutes")
+    digits, identifier = delivered.digits, delivered.identifier
+    grouped = " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
+    message = token_pb2.Token(
+        digits=digits, grouped=grouped, token_class=delivered.token_class, subclass=delivered.subclass
+    )
+    if identifier is not None:
+        message.token_identifier = identifier.minutes
+        message.token_time = _time(identifier.base_date, identifier.minutes)
     return message
+
+
+# Nearly all tokens of a minute carry that minute.
+@functools.lru_cache(maxsize=256)
+def _time(base_date: BaseDate, minutes: int) -> str:
+    return TokenIdentifier(minutes=minutes, base_date=base_date).local_time.isoformat(timespec="minutes")
 
 
 def vending_key(key: VendingKey) -> meter_pb2.VendingKeyReference:
@@ -51,6 +61,8 @@ def vending_key(key: VendingKey) -> meter_pb2.VendingKeyReference:
     )
 
 
+# Told apart by identity: the tokens of one key share theirs.
+@functools.lru_cache(maxsize=256)
 def provenance(origin: Origin) -> token_pb2.Provenance:
     """Show where and with what tokens were made."""
     return token_pb2.Provenance(

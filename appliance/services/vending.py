@@ -2,70 +2,141 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
-from appliance.errors import FieldMissing
-from appliance.issuing.issuer import Issuer
+from appliance.errors import FieldInvalid, FieldMissing, IssuanceUnknown
+from appliance.interceptors.peer import peer_name
+from appliance.interceptors.status import to_status
+from appliance.issuing.issuer import Outcome
+from appliance.issuing.orders import Submission
+from appliance.issuing.pipeline import Pipeline
 from appliance.issuing.quantities import to_decimal
-from appliance.services import from_proto, to_proto
+from appliance.issuing.verifier import Verifier
+from appliance.ledger.ledger import Ledger
+from appliance.services import from_proto, issuances, request_ids, to_proto
+from appliance.services.submissions import IssueRequest, inner_request, submission
 from sts.token_number import TokenNumber
+
+_BATCH_MAX = 1000
+_STREAM_OUTSTANDING = 2000
+_ID_SHOWN = 64
+
+
+def _deadline(context: Any) -> float | None:
+    remaining = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining
 
 
 class VendingService(vending_pb2_grpc.VendingServiceServicer):
-    """Converts, and lets the issuer work. Errors are raised as they are; an interceptor maps them."""
+    """Converts, and lets the pipeline work. Errors are raised as they are; an interceptor maps them."""
 
-    def __init__(self, issuer: Issuer) -> None:
-        self._issuer = issuer
+    def __init__(self, pipeline: Pipeline, verifier: Verifier, ledger: Ledger) -> None:
+        self._pipeline = pipeline
+        self._verifier = verifier
+        self._ledger = ledger
+
+    async def _issue(self, request: IssueRequest, context: Any) -> Any:
+        one = submission(request, peer_name(context), _deadline(context))
+        (outcome,) = await self._pipeline.submit([one])
+        if isinstance(outcome, Exception):
+            raise outcome
+        # It goes out as it lies in the ledger, without being read again.
+        return outcome
 
     async def IssueCreditToken(
         self, request: vending_pb2.IssueCreditTokenRequest, context: Any
     ) -> vending_pb2.IssueCreditTokenResponse:
         """Issue a credit token."""
-        delivery = await self._issuer.issue_credit(from_proto.credit_order(request))
-        return vending_pb2.IssueCreditTokenResponse(
-            token=to_proto.token(delivery.token),
-            effective_amount=to_decimal(delivery.granted, delivery.unit),
-            unit=to_proto.unit(delivery.unit),
-            provenance=to_proto.provenance(delivery.origin),
-            key_change_tokens=[to_proto.token(token) for token in delivery.key_change_tokens],
-        )
+        return await self._issue(request, context)  # type: ignore[no-any-return]  # serialised already
 
     async def IssueManagementToken(
         self, request: vending_pb2.IssueManagementTokenRequest, context: Any
     ) -> vending_pb2.IssueManagementTokenResponse:
         """Issue a management token."""
-        delivery = await self._issuer.issue_management(from_proto.management_order(request))
-        return vending_pb2.IssueManagementTokenResponse(
-            token=to_proto.token(delivery.token),
-            effective_value=to_decimal(delivery.granted, delivery.unit),
-            unit=to_proto.unit(delivery.unit),
-            provenance=to_proto.provenance(delivery.origin),
-        )
+        return await self._issue(request, context)  # type: ignore[no-any-return]  # serialised already
 
     async def IssueMeterTestToken(
         self, request: vending_pb2.IssueMeterTestTokenRequest, context: Any
     ) -> vending_pb2.IssueMeterTestTokenResponse:
         """Issue a meter test token."""
-        order = from_proto.meter_test_order(request)
-        delivery = await self._issuer.issue_meter_test(order)
-        return vending_pb2.IssueMeterTestTokenResponse(
-            token=to_proto.token(delivery.token),
-            control=order.control,
-            provenance=to_proto.provenance(delivery.origin),
-        )
+        return await self._issue(request, context)  # type: ignore[no-any-return]  # serialised already
 
     async def IssueKeyChangeTokens(
         self, request: vending_pb2.IssueKeyChangeTokensRequest, context: Any
     ) -> vending_pb2.IssueKeyChangeTokensResponse:
         """Make a key-change set."""
-        delivery = await self._issuer.issue_key_change(from_proto.key_change_order(request))
-        return vending_pb2.IssueKeyChangeTokensResponse(
-            tokens=[to_proto.token(token) for token in delivery.tokens],
-            provenance=to_proto.provenance(delivery.origin),
-            new_key=to_proto.vending_key(delivery.new_key),
-            rollover=delivery.rollover,
+        return await self._issue(request, context)  # type: ignore[no-any-return]  # serialised already
+
+    async def BatchIssueTokens(
+        self, request: vending_pb2.BatchIssueTokensRequest, context: Any
+    ) -> vending_pb2.BatchIssueTokensResponse:
+        """Issue many at once."""
+        if not request.requests:
+            raise FieldMissing("requests is empty", field="requests")
+        _require_size(request.requests)
+        results = await self._issue_many(request.requests, peer_name(context), _deadline(context), 0)
+        return vending_pb2.BatchIssueTokensResponse(results=results)
+
+    async def StreamIssueTokens(
+        self, request_iterator: AsyncIterator[vending_pb2.StreamIssueTokensRequest], context: Any
+    ) -> AsyncIterator[vending_pb2.StreamIssueTokensResponse]:
+        """Issue without end; what comes in faster than it can be worked on is not read."""
+        client, deadline = peer_name(context), _deadline(context)
+        room = asyncio.Semaphore(_STREAM_OUTSTANDING)
+        ready: asyncio.Queue[list[vending_pb2.TokenResult] | Exception | None] = asyncio.Queue()
+
+        async def work(requests: Sequence[vending_pb2.TokenRequest], start: int) -> None:
+            try:
+                ready.put_nowait(await self._issue_many(requests, client, deadline, start))
+            except Exception as error:  # noqa: BLE001 - the stream ends with it
+                ready.put_nowait(error)
+
+        async def read() -> None:
+            index = 0
+            async with asyncio.TaskGroup() as tasks:
+                async for message in request_iterator:
+                    _require_size(message.requests)
+                    for _ in message.requests:
+                        await room.acquire()
+                    tasks.create_task(work(message.requests, index))
+                    index += len(message.requests)
+
+        reader = asyncio.create_task(read())
+        reader.add_done_callback(lambda _: ready.put_nowait(None))
+        try:
+            while (results := await ready.get()) is not None:
+                if isinstance(results, Exception):
+                    raise results
+                for _ in results:
+                    room.release()
+                if results:
+                    yield vending_pb2.StreamIssueTokensResponse(results=results)
+            await _finish(reader)
+        finally:
+            reader.cancel()
+
+    async def GetIssuance(
+        self, request: vending_pb2.GetIssuanceRequest, context: Any
+    ) -> vending_pb2.GetIssuanceResponse:
+        """Return an issuance of this client."""
+        found = await self._ledger.find(peer_name(context), request_ids.parse(request.request_id))
+        if found is None:
+            raise IssuanceUnknown("nothing was issued to this client under this request id")
+        return issuances.with_answer(found)
+
+    async def ListIssuances(
+        self, request: vending_pb2.ListIssuancesRequest, context: Any
+    ) -> vending_pb2.ListIssuancesResponse:
+        """List issuances of this client."""
+        wanted, size = issuances.read_filter(request, peer_name(context))
+        found = await self._ledger.list(wanted, size + 1)
+        return vending_pb2.ListIssuancesResponse(
+            issuances=[issuances.issuance(one) for one in found[:size]],
+            next_page_token=issuances.page_token(request, found[size - 1]) if len(found) > size else "",
         )
 
     async def VerifyToken(
@@ -78,7 +149,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         if number.token_class in {0, 2} and not request.HasField("meter"):
             raise FieldMissing("a token of class 0 or 2 is verified for a meter: meter is missing", field="meter")
         meter = from_proto.meter(request.meter) if request.HasField("meter") else None
-        found = await self._issuer.verify(number, meter)
+        found = await self._verifier.verify(number, meter)
         if not found.genuine or found.origin is None:
             return vending_pb2.VerifyTokenResponse(result=vending_pb2.VERIFICATION_RESULT_CRC_ERROR)
         response = vending_pb2.VerifyTokenResponse(
@@ -99,3 +170,42 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
             response.effective_amount = to_decimal(found.value, found.unit)
             response.unit = to_proto.unit(found.unit)
         return response
+
+    async def _issue_many(
+        self, requests: Sequence[vending_pb2.TokenRequest], client: str, deadline: float | None, start: int
+    ) -> list[vending_pb2.TokenResult]:
+        results: list[vending_pb2.TokenResult] = []
+        good: list[tuple[vending_pb2.TokenResult, str, Submission]] = []
+        for index, request in enumerate(requests, start):
+            result = vending_pb2.TokenResult(index=index)
+            results.append(result)
+            kind = request.WhichOneof("request")
+            try:
+                inner = inner_request(request)
+                result.request_id = inner.request_id[:_ID_SHOWN]
+                good.append((result, str(kind), submission(inner, client, deadline)))
+            except Exception as error:  # noqa: BLE001 - one bad request does not stop the others
+                result.error.CopyFrom(to_status(error)[1])
+        outcomes = await self._pipeline.submit([one for _, _, one in good])
+        for (result, name, _), outcome in zip(good, outcomes, strict=True):
+            _fill(result, name, outcome)
+        return results
+
+
+def _fill(result: vending_pb2.TokenResult, kind: str, outcome: Outcome) -> None:
+    if isinstance(outcome, Exception):
+        result.error.CopyFrom(to_status(outcome)[1])
+    else:
+        getattr(result, kind).MergeFromString(outcome)
+
+
+def _require_size(requests: Sequence[vending_pb2.TokenRequest]) -> None:
+    if len(requests) > _BATCH_MAX:
+        raise FieldInvalid(f"at most {_BATCH_MAX} requests go together", field="requests")
+
+
+async def _finish(reader: asyncio.Task[None]) -> None:
+    try:
+        await reader
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None

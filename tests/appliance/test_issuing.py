@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest_asyncio
 
 from appliance.config import ApplianceSettings
 from appliance.errors import (
@@ -20,174 +20,90 @@ from appliance.errors import (
     KeyChangeRequired,
     MeterKeyMismatch,
 )
-from appliance.issuing.identifiers import IdentifierRegister, Reservation
-from appliance.issuing.issuer import Issuer
-from appliance.issuing.meter import KeyAssignment, Meter
-from appliance.issuing.module import ModuleCatalogue
-from appliance.issuing.orders import CreditOrder, KeyChangeOrder, Timing
+from appliance.issuing.orders import Timing
 from hsm.errors import HsmError, ModuleBusy, ModuleChanged, ModuleInterrupted, ModuleRefusal
-from hsm.keys import KeyReference, VendingKey
 from hsm.reasons import Reason
-from hsm.requests import Issued, IssueItem, KeyChanged, KeyChangeItem, Mark
-from hsm.status import Mode, ModuleStatus, Profile
-from sts.credit import CreditSubClass
-from sts.identifiers import EncryptionAlgorithm, KeyType, MeterPAN, TariffIndex, TokenCarrierType
+from hsm.requests import IssueItem, KeyChangeItem
+from hsm.status import Mode
+from sts.errors import TimeOutOfRange
+from sts.identifiers import KeyType
 from sts.token_identifier import BaseDate, TokenIdentifier
-from tests.support.lab import reference
+from tests.support.played import NOW, PANS, STATUS, World, holds, key_change, meter, order, submit
 
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-PAN = MeterPAN.parse("00000000000")
-LABEL = (
-    "keywatt-vk/1 sgc={} krn=1 kt=2 dkga=04 bdt=14 ken=255 act=- iut=- c0=00ff c2=fce7 kc=1 origin=public kcv=000000"
-)
-STATUS = ModuleStatus(
-    mode=Mode.ONLINE,
-    profile=Profile.DEVELOPMENT,
-    config_root_owned=True,
-    self_test_passed=True,
-    sample_tables=True,
-    logged_in=True,
-    utc_offset_minutes=0,
-    clock_minutes=0,
-    keys=2,
-    keys_refused=0,
-    issued=0,
-    verified=0,
-    key_changes=0,
-    refused=0,
-    tables_name="sample",
-    tables_digest=bytes(32),
-    source_digest=bytes(32),
-    module_id="played",
-    token_label="keywatt",
-    token_serial="1",
-    library="none",
-    library_version="0.0",
-    past_window_minutes=10,
-    future_window_minutes=60,
-    module_version="0.1",
-    hardware=False,
-)
+DUE = TokenIdentifier.from_naive(NOW.replace(tzinfo=None), BaseDate.BDT_2014).minutes
 
 
-class PlayedModule:
-    """Answers as the module would, or as it is told."""
-
-    def __init__(self) -> None:
-        self.status_now = STATUS
-        self.connections = 1
-        self.is_connected = True
-        self.asked: list[IssueItem | KeyChangeItem] = []
-        self.fails: HsmError | None = None
-        self.refuses = Reason.OK
-
-    async def status(self) -> ModuleStatus:
-        return self.status_now
-
-    async def keys(self) -> list[VendingKey]:
-        return [VendingKey.from_label(LABEL.format(sgc)) for sgc in ("201457", "201458")]
-
-    async def issue(self, _: KeyReference | None, items: Sequence[IssueItem]) -> list[Issued]:
-        self.asked += items
-        if self.fails is not None:
-            raise self.fails
-        await asyncio.sleep(0)
-        return [
-            Issued(
-                reason=self.refuses,
-                token_class=item.token_class,
-                subclass=item.subclass,
-                marks=Mark.TEST_KEY,
-                random_number=0,
-                token_identifier=item.token_identifier,
-                digits="" if item.validate_only or self.refuses is not Reason.OK else "0" * 20,
-                granted=item.value,
-            )
-            for item in items
-        ]
-
-    async def key_change(self, _: KeyReference, items: Sequence[KeyChangeItem]) -> list[KeyChanged]:
-        self.asked += items
-        tokens = () if items[0].validate_only else ("1" * 20,) * items[0].set_size
-        return [
-            KeyChanged(
-                reason=Reason.OK,
-                marks=Mark.TEST_KEY,
-                key_expiry_number=255,
-                key_revision_number=1,
-                key_type=2,
-                rollover=False,
-                tokens=tokens,
-            )
-        ]
+@pytest_asyncio.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    world = await World(f"sqlite:///{tmp_path}/ledger.db").open()
+    yield world
+    await world.close()
 
 
-def make_issuer(module: PlayedModule, **options: Any) -> Issuer:
-    catalogue = ModuleCatalogue(module)  # type: ignore[arg-type]  # played
-    return Issuer(
-        catalogue=catalogue, identifiers=IdentifierRegister(look_ahead_minutes=30), now=lambda: NOW, **options
-    )
-
-
-def holds(sgc: str = "201457", ti: str = "01") -> KeyAssignment:
-    return KeyAssignment(reference=reference(sgc), tariff_index=TariffIndex(digits=ti))
-
-
-def order(**changes: Any) -> CreditOrder:
-    meter = Meter(
-        pan=PAN,
-        holds=holds(),
-        ea=EncryptionAlgorithm.MISTY1,
-        carrier=TokenCarrierType.NUMERIC,
-        key_type=None,
-        base_date=None,
-        key_expiry_number=None,
-    )
-    base = CreditOrder(meter=meter, assignment=None, subclass=CreditSubClass.ELECTRICITY, units=256, timing=Timing())
-    return replace(base, **changes)
-
-
-async def test_identifiers_follow_each_other_and_a_refusal_returns_its_own() -> None:
-    module = PlayedModule()
-    issuer = make_issuer(module)
-    first = (await issuer.issue_credit(order())).token.identifier
-    module.refuses = Reason.KEY_EXPIRED
+async def test_identifiers_follow_each_other_and_a_refusal_takes_none(world: World) -> None:
+    assert (await world.sell())["identifier"] == DUE
+    world.module.refuses = Reason.KEY_EXPIRED
     with pytest.raises(ModuleRefusal):
-        await issuer.issue_credit(order())
-    module.refuses = Reason.OK
-    second = (await issuer.issue_credit(order())).token.identifier
-    assert first is not None
-    assert second == first.next_free()
+        await world.sell()
+    world.module.refuses = Reason.OK
+    assert (await world.sell())["identifier"] == DUE + 1
 
 
-@pytest.mark.parametrize(("error", "kept"), [(ModuleBusy("x"), False), (ModuleInterrupted("x"), True)])
-async def test_an_identifier_whose_fate_is_unknown_stays_taken(error: HsmError, kept: bool) -> None:
-    module = PlayedModule()
-    issuer = make_issuer(module)
-    module.fails = error
+@pytest.mark.parametrize("error", [ModuleBusy("x"), ModuleInterrupted("x")])
+async def test_a_token_that_was_never_released_leaves_no_trace(world: World, error: HsmError) -> None:
+    world.module.fails = error
     with pytest.raises(type(error)):
-        await issuer.issue_credit(order())
-    module.fails = None
-    token = (await issuer.issue_credit(order())).token
-    due = TokenIdentifier.from_naive(NOW.replace(tzinfo=None), BaseDate.BDT_2014)
-    assert token.identifier == (due.next_free() if kept else due)
+        await world.sell()
+    world.module.fails = None
+    assert (await world.sell())["identifier"] == DUE
 
 
-async def test_concurrent_sales_to_one_meter_never_share_an_identifier() -> None:
-    issuer = make_issuer(PlayedModule())
-    deliveries = await asyncio.gather(*(issuer.issue_credit(order()) for _ in range(20)))
-    assert len({delivery.token.identifier for delivery in deliveries}) == 20
+async def test_concurrent_sales_to_one_meter_never_share_an_identifier(world: World) -> None:
+    answers = await asyncio.gather(*(world.sell() for _ in range(20)))
+    assert [answer["identifier"] for answer in answers] == list(range(DUE, DUE + 20))
 
 
-async def test_key_change_is_required_unless_the_policy_makes_it() -> None:
-    module = PlayedModule()
+async def test_each_base_date_has_identifiers_of_its_own(tmp_path: Path) -> None:
+    world = World(f"sqlite:///{tmp_path}/ledger.db")
+    world.clock.wall_seconds = datetime.fromisoformat("2038-01-01T00:01:30+00:00").timestamp()
+    await world.open()
+    both = {sgc: [await world.sell(meter=meter(sgc=sgc)) for _ in range(2)] for sgc in ("201457", "203557")}
+    await world.close()
+    days = {14: 24 * 365 + 6, 35: 3 * 365 + 1}
+    for answers, base_date in zip(both.values(), (14, 35), strict=True):
+        # 00:01 is reserved: both begin at 00:02.
+        assert [answer["identifier"] for answer in answers] == [days[base_date] * 1440 + 2, days[base_date] * 1440 + 3]
+        assert {answer["base_date"] for answer in answers} == {base_date}
+
+
+async def test_a_base_date_that_has_not_come_or_has_run_out_is_refused(world: World) -> None:
+    with pytest.raises(TimeOutOfRange, match="has not come"):
+        await world.sell(meter=meter(sgc="203557"))
+    with pytest.raises(TimeOutOfRange, match="has run out"):
+        await world.sell(meter=meter(sgc="123457"))
+
+
+async def test_the_look_ahead_is_bounded_and_time_heals_it(world: World) -> None:
+    for _ in range(31):
+        await world.sell()
+    with pytest.raises(IdentifierLookAhead):
+        await world.sell()
+    world.clock.passes(60)
+    assert (await world.sell())["identifier"] == DUE + 31
+    with pytest.raises(IdentifierLookAhead):
+        await world.sell()
+    assert (await world.sell(meter=meter(PANS[1])))["identifier"] == DUE + 1
+
+
+async def test_key_change_is_required_unless_the_policy_makes_it(world: World, tmp_path: Path) -> None:
     changed = order(assignment=holds("201458", "02"))
     with pytest.raises(KeyChangeRequired):
-        await make_issuer(module).issue_credit(changed)
-    assert module.asked == []
-    delivery = await make_issuer(module, automatic_key_change=True).issue_credit(changed)
-    assert len(delivery.key_change_tokens) == 4
-    trial, change, credit = module.asked
+        await world.sell(submit(changed))
+    assert world.module.asked == []
+    other = await World(f"sqlite:///{tmp_path}/other.db", module=world.module).open(automatic_key_change=True)
+    answer = await other.sell(submit(changed))
+    assert len(answer["key_change"]) == 4
+    trial, change, credit = world.module.asked
     assert isinstance(trial, IssueItem)
     assert trial.validate_only
     assert isinstance(change, KeyChangeItem)
@@ -195,92 +111,74 @@ async def test_key_change_is_required_unless_the_policy_makes_it() -> None:
     assert isinstance(credit, IssueItem)
     assert credit.tariff_index == "02"
     assert not credit.validate_only
+    await other.close()
 
 
-async def test_no_key_change_tokens_for_a_sale_that_cannot_be() -> None:
-    module = PlayedModule()
-    module.refuses = Reason.AMOUNT_TOO_LARGE
+async def test_no_key_change_tokens_for_a_sale_that_cannot_be(tmp_path: Path) -> None:
+    world = await World(f"sqlite:///{tmp_path}/ledger.db").open(automatic_key_change=True)
+    world.module.refuses = Reason.AMOUNT_TOO_LARGE
     with pytest.raises(ModuleRefusal):
-        await make_issuer(module, automatic_key_change=True).issue_credit(order(assignment=holds("201458")))
-    assert not any(isinstance(item, KeyChangeItem) for item in module.asked)
+        await world.sell(assignment=holds("201458"))
+    assert not any(isinstance(item, KeyChangeItem) for item in world.module.asked)
+    await world.close()
 
 
 @pytest.mark.parametrize("stated", [{"key_type": KeyType.DEFAULT}, {"base_date": BaseDate.BDT_1993}])
-async def test_no_key_change_from_a_key_that_the_meter_cannot_hold(stated: dict[str, Any]) -> None:
-    module = PlayedModule()
-    meter = replace(order().meter, **stated)
-    change = KeyChangeOrder(meter=meter, target=holds(ti="02"), set_size=0, issue_time=None, validate_only=False)
+async def test_no_key_change_from_a_key_that_the_meter_cannot_hold(world: World, stated: dict[str, Any]) -> None:
+    wrong = replace(meter(), **stated)
     with pytest.raises(MeterKeyMismatch):
-        await make_issuer(module).issue_key_change(change)
+        await world.sell(submit(key_change(meter=wrong)))
     with pytest.raises(MeterKeyMismatch):
-        await make_issuer(module, automatic_key_change=True).issue_credit(order(meter=meter))
-    assert not any(isinstance(item, KeyChangeItem) for item in module.asked)
+        await world.sell(meter=wrong)
+    assert not any(isinstance(item, KeyChangeItem) for item in world.module.asked)
 
 
 @pytest.mark.parametrize("change", [{"mode": Mode.CERTIFICATION}, {"module_id": "another"}])
-async def test_a_module_that_changes_under_us_is_not_served(change: dict[str, Any]) -> None:
-    module = PlayedModule()
-    issuer = make_issuer(module)
-    await issuer.issue_credit(order())
-    module.status_now = replace(STATUS, **change)
-    module.connections = 2
+async def test_a_module_that_changes_under_us_is_not_served(world: World, change: dict[str, Any]) -> None:
+    await world.sell()
+    world.module.status_now = replace(STATUS, **change)
+    world.module.connections = 2
     with pytest.raises(ModuleChanged):
-        await issuer.issue_credit(order())
-    module.status_now = STATUS
-    await issuer.issue_credit(order())
+        await world.sell()
+    world.module.status_now = STATUS
+    await world.sell()
 
 
-LOCAL = datetime(2026, 11, 22, 12, 0)
+def reserved(date: datetime) -> Timing:
+    return Timing(reserved_date=date)
 
 
-def test_reserved_identifier_is_given_once_and_does_not_move_the_last() -> None:
-    register = IdentifierRegister(look_ahead_minutes=30)
-    due = register.take(PAN, BaseDate.BDT_2014, LOCAL)
-    reserved = register.take_reserved(PAN, BaseDate.BDT_2014, LOCAL)
-    assert reserved.identifier.local_time == datetime(2026, 11, 22, 0, 1)
+async def test_reserved_identifier_is_given_once_and_does_not_move_the_last(world: World) -> None:
+    today = datetime(2026, 11, 22)
+    await world.sell()
+    answer = await world.sell(timing=reserved(today))
+    assert answer["identifier"] % 1440 == 1
+    assert answer["identifier"] < DUE
     with pytest.raises(IdentifierUsed):
-        register.take_reserved(PAN, BaseDate.BDT_2014, LOCAL)
-    register.give_back(reserved)
-    assert register.take_reserved(PAN, BaseDate.BDT_2014, LOCAL).identifier == reserved.identifier
-    assert register.take(PAN, BaseDate.BDT_2014, LOCAL).identifier == due.identifier.next_free()
+        await world.sell(timing=reserved(today))
+    tomorrow = await world.sell(timing=reserved(datetime(2026, 11, 23)))
+    assert tomorrow["identifier"] == answer["identifier"] + 1440
+    # Neither of them moved the ordinary ones.
+    assert (await world.sell())["identifier"] == DUE + 1
 
 
-@given(st.lists(st.sampled_from(("take", "keep", "back")), max_size=60), st.booleans())
-def test_no_identifier_is_kept_twice(steps: list[str], replay: bool) -> None:
-    register = IdentifierRegister(look_ahead_minutes=1000, replay=replay)
-    open_: list[Reservation] = []
-    kept: set[int] = set()
-    for number, step in enumerate(steps):
-        if step == "take":
-            open_.append(register.take(PAN, BaseDate.BDT_2014, LOCAL))
-            minutes = [reservation.identifier.minutes for reservation in open_]
-            assert len(set(minutes)) == len(minutes)
-            assert not kept & set(minutes)
-        elif open_:
-            reservation = open_.pop(number % len(open_))
-            if step == "keep":
-                kept.add(reservation.identifier.minutes)
-            else:
-                register.give_back(reservation)
+async def test_a_reserved_identifier_is_given_once_within_a_batch(world: World) -> None:
+    today = order(timing=reserved(datetime(2026, 11, 22)))
+    outcomes = await world.pipeline.submit([submit(today), submit(today)])
+    assert [type(outcome) for outcome in outcomes] == [bytes, IdentifierUsed]
 
 
-def test_a_reset_makes_old_reservations_harmless() -> None:
-    register = IdentifierRegister(look_ahead_minutes=30, replay=True)
-    old = register.take(PAN, BaseDate.BDT_2014, LOCAL)
-    assert register.reset() == 1
-    again = register.take(PAN, BaseDate.BDT_2014, LOCAL)
-    register.give_back(old)
-    assert register.take(PAN, BaseDate.BDT_2014, LOCAL).identifier == again.identifier.next_free()
-
-
-def test_refused_meters_leave_nothing_behind() -> None:
-    register = IdentifierRegister(look_ahead_minutes=30)
-    for _ in range(3):
-        register.give_back(register.take(PAN, BaseDate.BDT_2014, LOCAL))
-    assert register._given == {}
-    with pytest.raises(IdentifierLookAhead):
-        for _ in range(40):
-            register.take(PAN, BaseDate.BDT_2014, LOCAL)
+async def test_certification_replays_below_the_last_and_forgets_on_request(tmp_path: Path) -> None:
+    world = World(f"sqlite:///{tmp_path}/ledger.db")
+    world.module.status_now = replace(STATUS, mode=Mode.CERTIFICATION)
+    await world.open()
+    times = [Timing(issue_time=datetime(2014, 3, day, 13, 0)) for day in (2, 1, 1)]
+    first = [(await world.sell(timing=timing))["identifier"] for timing in times]
+    assert first[1] < first[0]
+    assert first[2] == first[1] + 1
+    assert await world.ledger.forget_identifiers() == 1
+    assert (await world.sell(timing=times[1]))["identifier"] == first[1]
+    await world.close()
 
 
 @pytest.mark.parametrize("text", ["", "listen = 1", 'listen = "nowhere"', "surprise = 1", "not toml ="])

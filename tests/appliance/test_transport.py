@@ -108,3 +108,20 @@ def test_status_names_what_an_auditor_asks_for(client: KeywattClient) -> None:
     assert shown.configuration_root_owned == (os.geteuid() == 0)
     assert shown.self_test_passed
     assert shown.protection_level == keys_pb2.PROTECTION_LEVEL_SOFTWARE
+
+
+def test_a_certificate_that_names_nobody_is_nobody() -> None:
+    from appliance.errors import ClientUnnamed
+    from appliance.interceptors.peer import peer_name
+
+    class Context:
+        def __init__(self, *names: bytes) -> None:
+            self._names = names
+
+        def peer_identities(self) -> tuple[bytes, ...] | None:
+            return self._names or None
+
+    assert peer_name(Context(b"", b"spiffe://a", b"b")) == "spiffe://a"
+    for nobody in (Context(), Context(b"")):
+        with pytest.raises(ClientUnnamed):
+            peer_name(nobody)

@@ -13,16 +13,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
+from appliance.client import request_ids
 from appliance.client.client import ClientProfile, KeywattClient
 from hsm.requests import LoadKeyItem
 from tests.support.lab import CONTEXTS, EPOCH
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
 
@@ -73,6 +75,17 @@ def key_toml(items: list[LoadKeyItem]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class FillingClient(KeywattClient):
+    """Gives every issuing request that has none a request id, and never repeats a call by itself."""
+
+    def call(self, method: Callable[..., T], request: Any) -> T:
+        if "request_id" in request.DESCRIPTOR.fields_by_name and not request.request_id:
+            bare, request = request, type(request)()
+            request.CopyFrom(bare)
+            request.request_id = request_ids.new()
+        return super().call(method, request)
+
+
 class System:
     """Module process and appliance, with a client."""
 
@@ -110,7 +123,7 @@ class System:
         return ClientProfile.read(self.state / "client" / "client.toml")
 
     def client(self) -> KeywattClient:
-        return KeywattClient(self.profile)
+        return FillingClient(self.profile)
 
     @property
     def supervisor_pid(self) -> int:

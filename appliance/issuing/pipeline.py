@@ -1,0 +1,180 @@
+"""The pipeline: whatever waits becomes the next batch, without a timer; few batches are under way at once.
+
+One commit costs the same for one sale as for five hundred, so the longer the disk takes, the more go with the next
+one. What must not meet is kept apart here: one request id and one meter are in one batch at a time. A request that is
+under way already is not begun again; whoever repeats it waits for the same answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from appliance.errors import DeadlinePassed, QueueFull, RequestIdReused
+from appliance.issuing.issuer import Issuer, Outcome
+from appliance.issuing.orders import Submission
+
+logger = structlog.get_logger("keywatt.appliance")
+_BATCH_MAX = 500
+_QUIET_TURNS = 8
+_GATHER_SECONDS = 0.005
+
+
+class _Call:
+    """One call of a client with its requests; done when all of them are."""
+
+    __slots__ = ("future", "left", "outcomes")
+
+    def __init__(self, count: int) -> None:
+        self.outcomes: list[Outcome | None] = [None] * count
+        self.left = count
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settle(self, place: int, outcome: Outcome) -> None:
+        self.outcomes[place] = outcome
+        self.left -= 1
+        if self.left == 0 and not self.future.done():
+            self.future.set_result(None)
+
+
+class _Ticket:
+    """One request in the queue or under way, and every call that waits for it."""
+
+    __slots__ = ("meter", "submission", "waiting")
+
+    def __init__(self, submission: Submission, call: _Call, place: int) -> None:
+        self.submission = submission
+        self.meter = submission.meter
+        self.waiting = [(call, place)]
+
+    def settle(self, outcome: Outcome) -> None:
+        for call, place in self.waiting:
+            call.settle(place, outcome)
+
+
+class Pipeline:
+    """Forms batches and hands them to the issuer.
+
+    Args:
+        issuer: works on batches.
+        queue_max: requests that may wait or be under way; one more is refused.
+    """
+
+    def __init__(self, issuer: Issuer, *, queue_max: int) -> None:
+        self._issuer = issuer
+        self._queue_max = queue_max
+        self._queue: deque[_Ticket] = deque()
+        self._tickets: dict[tuple[str, bytes], _Ticket] = {}
+        self._busy_meters: set[int] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        self._is_scheduled = False
+        self._seen = self._quiet = 0
+        self._first = 0.0
+        self._is_loaded = False
+        self.batches = 0
+        """Batches begun."""
+        self.requests = 0
+        """Requests that went into them."""
+
+    async def submit(self, submissions: Sequence[Submission]) -> list[Outcome]:
+        """Return the outcome of each request: its answer, durable, or the error that it is refused with.
+
+        Cancelled before work on them began, they are forgotten; afterwards they are finished, and the answers are
+        there for whoever repeats the requests.
+        """
+        call = _Call(len(submissions))
+        for place, submission in enumerate(submissions):
+            self._admit(submission, call, place)
+        if call.left:
+            self._schedule()
+            await call.future
+        return [outcome for outcome in call.outcomes if outcome is not None]
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    def _admit(self, submission: Submission, call: _Call, place: int) -> None:
+        name = (submission.client, submission.request_id)
+        ticket = self._tickets.get(name)
+        if ticket is not None:
+            if ticket.submission.fingerprint == submission.fingerprint:
+                ticket.waiting.append((call, place))
+            else:
+                call.settle(place, RequestIdReused("this request id is under way for another request"))
+        elif len(self._tickets) >= self._queue_max:
+            call.settle(place, QueueFull(f"{self._queue_max} requests wait already"))
+        else:
+            ticket = self._tickets[name] = _Ticket(submission, call, place)
+            self._queue.append(ticket)
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            self._seen, self._quiet = 0, 0
+            self._first = asyncio.get_running_loop().time()
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        loop = asyncio.get_running_loop()
+        # While calls keep coming in, turn after turn of the loop, they are let in: they go with this batch.
+        self._quiet = self._quiet + 1 if len(self._queue) == self._seen else 0
+        self._seen = len(self._queue)
+        patience = _QUIET_TURNS if self._is_loaded else 1
+        if self._quiet < patience and self._seen < _BATCH_MAX and loop.time() - self._first < _GATHER_SECONDS:
+            loop.call_soon(self._pump)
+            return
+        self._is_scheduled = False
+        while self._queue and len(self._running) < self._issuer.lanes:
+            batch = self._form()
+            if not batch:
+                return
+            task = asyncio.create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+
+    def _form(self) -> list[_Ticket]:
+        """Take what may go together: no meter that is under way, nothing that nobody waits for any more."""
+        batch: list[_Ticket] = []
+        held: list[_Ticket] = []
+        now = asyncio.get_running_loop().time()
+        while self._queue and len(batch) < _BATCH_MAX:
+            ticket = self._queue.popleft()
+            if all(call.future.cancelled() for call, _ in ticket.waiting):
+                self._forget(ticket)
+            elif ticket.submission.deadline is not None and ticket.submission.deadline < now:
+                self._forget(ticket)
+                ticket.settle(DeadlinePassed("the deadline passed while the request waited; nothing was issued"))
+            elif ticket.meter in self._busy_meters:
+                held.append(ticket)
+            else:
+                batch.append(ticket)
+        self._queue.extendleft(reversed(held))
+        self._busy_meters.update(ticket.meter for ticket in batch if ticket.meter is not None)
+        return batch
+
+    def _forget(self, ticket: _Ticket) -> None:
+        del self._tickets[ticket.submission.client, ticket.submission.request_id]
+
+    async def _run(self, batch: list[_Ticket]) -> None:
+        self._is_loaded = len(batch) > 1
+        self.batches += 1
+        self.requests += len(batch)
+        outcomes: Sequence[Outcome]
+        try:
+            outcomes = await self._issuer.issue([ticket.submission for ticket in batch])
+        except Exception as error:  # noqa: BLE001 - whatever it is, every call must hear of it
+            outcomes = [error] * len(batch)
+        self._busy_meters.difference_update(ticket.meter for ticket in batch if ticket.meter is not None)
+        for ticket, outcome in zip(batch, outcomes, strict=True):
+            self._forget(ticket)
+            ticket.settle(outcome)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._queue:
+            self._schedule()

@@ -1,0 +1,272 @@
+"""The ledger as the use cases see it: begin a batch, commit it, look things up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Sequence
+from time import time_ns
+from typing import Self
+
+from appliance.errors import ConfigurationInvalid
+from appliance.ledger.answers import AnswerCipher
+from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, Method, RowNumbers, Stored
+from appliance.ledger.storage import queries
+from appliance.ledger.storage.open import open_storage
+from appliance.ledger.storage.rows import Commit, Lookup, Storage, Work
+from sts.token_identifier import RESERVED_MINUTE, BaseDate
+
+_COLUMN = {BaseDate.BDT_1993: 0, BaseDate.BDT_2014: 1, BaseDate.BDT_2035: 2}
+_MARK_EVERY_MS = 1000
+
+
+def milliseconds_now() -> int:
+    """Return the wall clock, in milliseconds since 1970."""
+    return time_ns() // 1_000_000
+
+
+def _require_purpose(found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ConfigurationInvalid(f"this ledger is for {found} mode, the module works in {wanted} mode")
+
+
+class Ledger:
+    """One appliance process's access to the ledger.
+
+    Args:
+        storage: the database.
+        cipher: seals and opens stored answers.
+        instance: number of this process among all that ever used the ledger.
+        clients: numbers of the clients that are known already.
+        now: the wall clock in milliseconds.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        cipher: AnswerCipher,
+        *,
+        instance: int,
+        clients: dict[str, int],
+        now: Callable[[], int] = milliseconds_now,
+    ) -> None:
+        self._storage = storage
+        self._cipher = cipher
+        self._rows = RowNumbers(instance)
+        self._clients = clients
+        self._names = {number: name for name, number in clients.items()}
+        self._now = now
+        self._marked = 0
+        self.commits = 0
+        """Batches made durable by this process."""
+
+    @classmethod
+    async def open(
+        cls, url: str, cipher: AnswerCipher, *, certification: bool, now: Callable[[], int] = milliseconds_now
+    ) -> Self:
+        """Open a ledger for issuing; an empty SQLite file is set up first.
+
+        Args:
+            url: ``sqlite:///PATH`` or ``postgresql+psycopg://…``.
+            cipher: seals and opens stored answers.
+            certification: whether the module replays official tests; such a ledger is never used for anything else.
+            now: the wall clock in milliseconds.
+
+        Raises:
+            ConfigurationInvalid: another schema or purpose, or a file that another process has.
+            LedgerUnavailable: no database there.
+        """
+        storage = await asyncio.to_thread(open_storage, url)
+        try:
+            purpose = "certification" if certification else "online"
+            found = await storage.call(lambda connection: queries.claim_purpose(connection, purpose))
+            _require_purpose(found, purpose)
+            host, process = socket.gethostname(), os.getpid()
+            instance = await storage.call(
+                lambda connection: queries.register_instance(connection, now(), host, process)
+            )
+            clients = await storage.call(queries.clients)
+        except BaseException:
+            storage.close()
+            raise
+        return cls(storage, cipher, instance=instance, clients=clients, now=now)
+
+    @property
+    def lanes(self) -> int:
+        """How many batches may be under way at once."""
+        return self._storage.lanes
+
+    async def begin(self, claims: Sequence[Claim]) -> Transaction:
+        """Look up requests and meters; at most one claim for each client and request id.
+
+        Raises:
+            LedgerUnavailable, LedgerConflict: nothing was done; a retry may help.
+        """
+        for claim in claims:
+            if claim.client not in self._clients:
+                await self._add_client(claim.client)
+        lookup = Lookup(
+            requests=[(place, self._clients[c.client], c.request_id) for place, c in enumerate(claims)],
+            meters=sorted({claim.meter for claim in claims if claim.meter is not None}),
+        )
+        work = await self._storage.begin(lookup)
+        try:
+            stored = {
+                place: Stored(
+                    fingerprint=fingerprint,
+                    method=Method(method),
+                    answer=self._cipher.open(key, sealed, claims[place].client, claims[place].request_id, fingerprint),
+                )
+                for place, fingerprint, method, key, sealed in work.found
+            }
+        except BaseException:
+            await work.abandon()
+            raise
+        return Transaction(self, work, stored)
+
+    async def find(self, client: str, request_id: bytes) -> Issuance | None:
+        """Return an issuance with its answer. Raises LedgerUnavailable or AnswerUnreadable."""
+        number = self._clients.get(client)
+        if number is None:
+            return None
+        row = await self._storage.call(lambda connection: queries.find(connection, number, request_id))
+        if row is None:
+            return None
+        answer = self._cipher.open(row.answer_key, row.answer, client, request_id, row.fingerprint)
+        return Issuance(
+            row=row.id,
+            client=client,
+            request_id=request_id,
+            method=Method(row.method),
+            tokens=row.tokens,
+            answer=answer,
+        )
+
+    async def list(self, wanted: Filter, limit: int) -> list[Issuance]:
+        """Return up to ``limit`` issuances, oldest first, without their answers. Raises LedgerUnavailable."""
+        number = None
+        if wanted.client is not None and (number := self._clients.get(wanted.client)) is None:
+            return []
+        rows = await self._storage.call(lambda connection: queries.list_issuances(connection, wanted, number, limit))
+        if any(row.client_id not in self._names for row in rows):
+            self._learn(await self._storage.call(queries.clients))
+        return [
+            Issuance(
+                row=row.id,
+                client=self._names[row.client_id],
+                request_id=row.request_id,
+                method=Method(row.method),
+                tokens=row.tokens,
+            )
+            for row in rows
+        ]
+
+    async def clock_mark(self) -> ClockMark:
+        """Read the clock's mark. Raises LedgerUnavailable."""
+        return await self._storage.call(queries.clock_mark)
+
+    async def forget_identifiers(self) -> int:
+        """Forget requests, tokens and meters, in a certification ledger; return how many meters there were."""
+        return await self._storage.call(queries.forget_identifiers)
+
+    async def ping(self) -> None:
+        """Raise LedgerUnavailable unless the database answers."""
+        await self._storage.call(queries.ping)
+
+    async def close(self) -> None:
+        """Let go of the database."""
+        await asyncio.to_thread(self._storage.close)
+
+    def _learn(self, clients: dict[str, int]) -> None:
+        self._clients |= clients
+        self._names |= {number: name for name, number in clients.items()}
+
+    async def _add_client(self, name: str) -> None:
+        number = await self._storage.call(lambda connection: queries.add_client(connection, name))
+        self._learn({name: number})
+
+    def _commit_rows(self, work: Work, entries: Sequence[Entry], epoch: int) -> Commit:
+        now, number = self._now(), self._cipher.current
+        requests, tokens, lasts = [], [], dict(work.lasts)
+        for row, entry in zip(self._rows.take(now, len(entries)), entries, strict=True):
+            sealed = self._cipher.seal(entry.answer, entry.client, entry.request_id, entry.fingerprint)
+            client = self._clients[entry.client]
+            requests.append((row, client, entry.request_id, entry.fingerprint, int(entry.method), number, sealed))
+            for position, token in enumerate(entry.tokens):
+                base_date = None if token.base_date is None else int(token.base_date)
+                tokens.append(
+                    (
+                        row,
+                        position,
+                        token.meter,
+                        base_date,
+                        token.identifier,
+                        token.supply_group_code,
+                        token.key_revision_number,
+                        token.token_class,
+                        token.subclass,
+                        str(token.value),
+                    )
+                )
+                if token.meter is None or token.base_date is None or token.identifier is None:
+                    continue
+                if token.identifier % 1440 != RESERVED_MINUTE:
+                    before = lasts.get(token.meter, [None, None, None])
+                    column = _COLUMN[token.base_date]
+                    if (before[column] or -1) < token.identifier:
+                        lasts[token.meter] = [*before[:column], token.identifier, *before[column + 1 :]]
+        meters = [(meter, *marks) for meter, marks in lasts.items() if work.lasts.get(meter) is not marks]
+        clock = (now, epoch, now) if now - self._marked >= _MARK_EVERY_MS else None
+        return Commit(
+            requests=requests,
+            tokens=tokens,
+            meters=meters,  # type: ignore[arg-type]  # three marks each
+            clock=clock,
+        )
+
+    async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int) -> None:
+        commit = self._commit_rows(work, entries, epoch)
+        await work.commit(commit)
+        self.commits += 1
+        if commit.clock is not None:
+            self._marked = commit.clock[0]
+
+
+class Transaction:
+    """One batch: what was found, and the way to make it durable. Ends with :meth:`commit` or :meth:`abandon`."""
+
+    def __init__(self, ledger: Ledger, work: Work, stored: dict[int, Stored]) -> None:
+        self._ledger = ledger
+        self._work = work
+        self.stored = stored
+        """By place of the claim: requests that were answered before."""
+
+    def last(self, meter: int, base_date: BaseDate) -> int | None:
+        """Return the last ordinary identifier of a meter that was claimed."""
+        return self._work.lasts.get(meter, (None, None, None))[_COLUMN[base_date]]
+
+    async def taken(self, meter: int, base_date: BaseDate, identifier: int) -> bool:
+        """Tell whether a meter was given an identifier, reserved ones too. Raises LedgerUnavailable."""
+        return await self._work.taken(meter, int(base_date), identifier)
+
+    async def commit(self, entries: Sequence[Entry], *, epoch: int) -> None:
+        """Make entries durable; when this returns, they are.
+
+        Args:
+            entries: what was issued.
+            epoch: of the clock's mark that the identifiers were taken under.
+
+        Raises:
+            LedgerUnavailable: nothing of it is durable, or (connection lost at the very end) all of it: the same
+                requests tell.
+            LedgerConflict: nothing of it is durable.
+        """
+        if not entries:
+            await self._work.abandon()
+            return
+        await self._ledger._commit(self._work, entries, epoch)  # noqa: SLF001 - the other half of this class
+
+    async def abandon(self) -> None:
+        """Give up; nothing happened."""
+        await self._work.abandon()

@@ -1,0 +1,1 @@
+"""How the ledger lies on disk: the schema, and what each database does its own way. SQLAlchemy stays in here."""

@@ -1,0 +1,210 @@
+"""The ledger in PostgreSQL, shared by several appliances: one transaction for each batch, from lock to commit.
+
+The rows of its meters stay locked while the module works, so that no other appliance takes the same identifiers;
+always in ascending order, so that no two wait for each other. Arrays carry a whole batch in one statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy
+from sqlalchemy import Connection, Engine, PoolProxiedConnection
+
+from appliance.errors import LedgerConflict, LedgerUnavailable
+from appliance.ledger.storage.rows import Commit, FoundRequest, LastIdentifiers, Lookup
+from appliance.ledger.storage.threads import StorageThreads
+
+_LANES = 4
+_CONNECT_SECONDS = 3
+# A lock is held for one call of the module; whoever holds it longer is gone.
+_SESSION = (
+    "-c synchronous_commit=on -c lock_timeout=3s -c statement_timeout=10s -c idle_in_transaction_session_timeout=8s"
+)
+T = TypeVar("T")
+
+_NEW_METERS = "INSERT INTO meters (meter) SELECT * FROM unnest(%s::bigint[]) ON CONFLICT DO NOTHING"
+_LOCK_METERS = (
+    "SELECT meter, last_1993, last_2014, last_2035 FROM meters"
+    " WHERE meter = ANY(%s::bigint[]) ORDER BY meter FOR UPDATE"
+)
+_FIND = (
+    "SELECT place, fingerprint, method, answer_key, answer"
+    " FROM unnest(%s::int[], %s::int[], %s::bytea[]) AS wanted (place, client_id, request_id)"
+    " JOIN requests USING (client_id, request_id)"
+)
+_TYPES = {
+    "requests": ("bigint", "int", "bytea", "bytea", "smallint", "smallint", "bytea"),
+    "tokens": ("bigint", "smallint", "bigint", "smallint", "int", "int", "smallint", "smallint", "smallint", "text"),
+    "meters": ("bigint", "int", "int", "int"),
+}
+_ARRAYS = {table: ", ".join(f"%s::{name}[]" for name in types) for table, types in _TYPES.items()}
+_INSERT = {
+    table: f"INSERT INTO {table} SELECT * FROM unnest({_ARRAYS[table]})"  # noqa: S608 - our own names
+    for table in ("requests", "tokens")
+}
+_UPDATE_METERS = (
+    "UPDATE meters SET last_1993 = new.a, last_2014 = new.b, last_2035 = new.c"  # noqa: S608 - our own names
+    f" FROM unnest({_ARRAYS['meters']}) AS new (meter, a, b, c) WHERE meters.meter = new.meter"
+)
+_CLOCK = "UPDATE clock SET high_water = %s WHERE epoch = %s AND coalesce(high_water, 0) < %s"
+_TAKEN = "SELECT 1 FROM tokens WHERE meter = %s AND base_date = %s AND identifier = %s"
+
+
+def make_engine(url: str, lanes: int = _LANES) -> Engine:
+    """Return an engine with one connection for each lane and one to spare."""
+    return sqlalchemy.create_engine(
+        url,
+        pool_size=lanes + 1,
+        max_overflow=0,
+        connect_args={"options": _SESSION, "connect_timeout": _CONNECT_SECONDS, "application_name": "keywatt"},
+    )
+
+
+class PostgresStorage:
+    """Each batch has a connection and a thread to itself, from lock to commit."""
+
+    lanes = _LANES
+    is_shared = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._threads = StorageThreads(_LANES + 1, "ledger")
+
+    async def begin(self, lookup: Lookup) -> PostgresWork:
+        """Lock the meters and read; raises LedgerUnavailable or LedgerConflict."""
+        try:
+            return await self.run(self._begin, lookup)
+        except LedgerUnavailable:
+            # The pool may have held connections of a server that has restarted since; nothing was done yet.
+            return await self.run(self._begin, lookup)
+
+    async def call(self, work: Callable[[Connection], T]) -> T:
+        """Run a query in a transaction of its own; raises LedgerUnavailable."""
+        return await self.run(self._in_transaction, work)
+
+    def close(self) -> None:
+        """Finish what is under way and close every connection."""
+        self._threads.close()
+        self.engine.dispose()
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run blocking work on a thread of the ledger."""
+        return await self._threads.run(work, *arguments)
+
+    def _begin(self, lookup: Lookup) -> PostgresWork:
+        pooled: PoolProxiedConnection | None = None
+        try:
+            pooled = self.engine.raw_connection()
+            driver: Any = pooled.driver_connection
+            connection: psycopg.Connection[Any] = driver
+            with connection.pipeline():
+                cursors = []
+                if lookup.meters:
+                    connection.execute(_NEW_METERS, (lookup.meters,))
+                    cursors.append(connection.execute(_LOCK_METERS, (lookup.meters,)))
+                # Read after the locks: whoever held them may have answered one of these requests.
+                columns = [list(column) for column in zip(*lookup.requests, strict=True)]
+                cursors.append(connection.execute(_FIND, columns))
+            found: list[FoundRequest] = cursors[-1].fetchall()
+            rows: list[Any] = cursors[0].fetchall() if lookup.meters else []
+            lasts: LastIdentifiers = {row[0]: list(row[1:]) for row in rows}
+        except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+            self.discard(pooled)
+            raise _translated(error) from error
+        return PostgresWork(self, pooled, found, lasts)
+
+    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self.engine.begin() as connection:
+                return work(connection)
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise _translated(error) from error
+
+    @staticmethod
+    def discard(pooled: PoolProxiedConnection | None) -> None:
+        """Close a connection whose state is in doubt; the pool makes another."""
+        if pooled is not None:
+            pooled.invalidate()
+            pooled.close()
+
+
+def _translated(error: Exception) -> LedgerUnavailable | LedgerConflict:
+    original = getattr(error, "orig", None) or error
+    conflicts = (
+        psycopg.errors.UniqueViolation,
+        psycopg.errors.DeadlockDetected,
+        psycopg.errors.LockNotAvailable,
+        psycopg.errors.SerializationFailure,
+    )
+    if isinstance(original, conflicts):
+        return LedgerConflict(f"another appliance was faster: {type(original).__name__}")
+    return LedgerUnavailable(f"the ledger cannot be used: {type(original).__name__}")
+
+
+class PostgresWork:
+    """A batch under way: an open transaction that holds the rows of its meters."""
+
+    def __init__(
+        self,
+        storage: PostgresStorage,
+        pooled: PoolProxiedConnection,
+        found: list[FoundRequest],
+        lasts: LastIdentifiers,
+    ) -> None:
+        self._storage = storage
+        self._pooled = pooled
+        driver: Any = pooled.driver_connection
+        self._connection: psycopg.Connection[Any] = driver
+        self._is_over = False
+        self.found = found
+        self.lasts = lasts
+
+    async def taken(self, meter: int, base_date: int, identifier: int) -> bool:
+        """Tell whether a meter was given an identifier; raises LedgerUnavailable."""
+        return await self._storage.run(self._guarded, self._taken, meter, base_date, identifier)
+
+    async def commit(self, commit: Commit) -> None:
+        """Make it durable; raises LedgerUnavailable or LedgerConflict."""
+        await self._storage.run(self._guarded, self._commit, commit)
+
+    async def abandon(self) -> None:
+        """Roll back and give the connection back, unless all is over; never raises."""
+        if not self._is_over:
+            await self._storage.run(self._abandon)
+
+    def _guarded(self, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            return work(*arguments)
+        except psycopg.Error as error:
+            self._is_over = True
+            self._storage.discard(self._pooled)
+            raise _translated(error) from error
+
+    def _taken(self, meter: int, base_date: int, identifier: int) -> bool:
+        return self._connection.execute(_TAKEN, (meter, base_date, identifier)).fetchone() is not None
+
+    def _commit(self, commit: Commit) -> None:
+        with self._connection.pipeline():
+            for table in ("requests", "tokens"):
+                self._all(_INSERT[table], commit.requests if table == "requests" else commit.tokens)
+            self._all(_UPDATE_METERS, commit.meters)
+            if commit.clock is not None:
+                self._connection.execute(_CLOCK, commit.clock)
+            self._connection.commit()
+        self._is_over = True
+        self._pooled.close()
+
+    def _all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+        if rows:
+            self._connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+
+    def _abandon(self) -> None:
+        self._is_over = True
+        try:
+            self._connection.rollback()
+            self._pooled.close()
+        except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError):
+            self._storage.discard(self._pooled)
