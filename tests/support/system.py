@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from appliance.client import request_ids
 from appliance.client.client import ClientProfile, KeywattClient
 from hsm.requests import LoadKeyItem
+from hsm.system_users import APPLIANCE_USER
 from tests.support.lab import CONTEXTS, EPOCH
 
 T = TypeVar("T")
@@ -144,6 +145,22 @@ class System:
             time.sleep(0.005)
         raise AssertionError("no worker")
 
+    def use_ledger(self, url: str) -> None:
+        """Put the ledger elsewhere, before the start."""
+        path = self.state / "appliance" / "appliance.toml"
+        lines = [f'url = "{url}"' if line.startswith("url = ") else line for line in path.read_text().splitlines()]
+        path.write_text("\n".join(lines) + "\n")
+
+    def kill_appliance(self) -> None:
+        process = self.servers._processes[1]
+        process.kill()
+        process.wait()
+
+    def start_appliance(self) -> None:
+        """Start the appliance again, as a service manager would; it may not serve yet on return."""
+        command = self.servers._processes[1].args
+        self.servers._processes[1] = self.servers._start("appliance", APPLIANCE_USER, command)
+
     def log(self, name: str) -> str:
         return (self.state / "log" / f"{name}.log").read_text()
 
@@ -156,7 +173,10 @@ class System:
 
 @contextlib.contextmanager
 def running(
-    mode: str = "online", items: list[LoadKeyItem] | None = None, edits: list[tuple[str, str, str]] | None = None
+    mode: str = "online",
+    items: list[LoadKeyItem] | None = None,
+    edits: list[tuple[str, str, str]] | None = None,
+    ledger: str = "",
 ) -> Iterator[System]:
     """Set up, start, and clear away."""
     # Not pytest's folder: the two system users must be able to reach it.
@@ -166,6 +186,8 @@ def running(
         system = System(state / "state", mode, items or CONTEXTS)
         for edit in edits or []:
             system.edit(*edit)
+        if ledger:
+            system.use_ledger(ledger)
         try:
             system.start()
             yield system
