@@ -15,6 +15,8 @@ _POLLER = "-event_engine_listener,-event_engine_client,-event_engine_for_all_oth
 def main() -> int:
     """Run the server."""
     os.environ.setdefault("GRPC_EXPERIMENTS", _POLLER)
+    # It looks for forks at every turn; this process makes none once the library is loaded.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from appliance import server  # noqa: PLC0415 - loads the library
 
     return server.main()

@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+# Tests start processes while gRPC's threads run in this one; its fork handlers do not survive that.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 import pytest
 from hypothesis import settings
 

@@ -127,7 +127,7 @@ class Ledger:
 
     async def find(self, client: str, request_id: bytes) -> Issuance | None:
         """Return an issuance with its answer. Raises LedgerUnavailable or AnswerUnreadable."""
-        number = self._clients.get(client)
+        number = await self._client(client)
         if number is None:
             return None
         row = await self._storage.call(lambda connection: queries.find(connection, number, request_id))
@@ -145,8 +145,8 @@ class Ledger:
 
     async def list(self, wanted: Filter, limit: int) -> list[Issuance]:
         """Return up to ``limit`` issuances, oldest first, without their answers. Raises LedgerUnavailable."""
-        number = None
-        if wanted.client is not None and (number := self._clients.get(wanted.client)) is None:
+        number = None if wanted.client is None else await self._client(wanted.client)
+        if wanted.client is not None and number is None:
             return []
         rows = await self._storage.call(lambda connection: queries.list_issuances(connection, wanted, number, limit))
         if any(row.client_id not in self._names for row in rows):
@@ -181,6 +181,12 @@ class Ledger:
     def _learn(self, clients: dict[str, int]) -> None:
         self._clients |= clients
         self._names |= {number: name for name, number in clients.items()}
+
+    async def _client(self, name: str) -> int | None:
+        """Return a client's number; another appliance may have met it first."""
+        if name not in self._clients:
+            self._learn(await self._storage.call(queries.clients))
+        return self._clients.get(name)
 
     async def _add_client(self, name: str) -> None:
         number = await self._storage.call(lambda connection: queries.add_client(connection, name))
