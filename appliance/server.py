@@ -205,6 +205,11 @@ async def _serve(
     await server.start()
     _settle_memory()
     logger.info("serving", listen=settings.listen, mode=view.status.mode.name, profile=view.status.profile.name)
+
+    def show_counters(event: str) -> None:
+        logger.info(event, requests=pipeline.requests, batches=pipeline.batches, commits=ledger.commits)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, show_counters, "counters")
     watchers = [
         asyncio.create_task(_watch_health(catalogue.client, ledger, guard, servicer, ["", *services])),
         asyncio.create_task(_watch_clock(ledger, guard)),
@@ -216,7 +221,7 @@ async def _serve(
     await asyncio.gather(*watchers, return_exceptions=True)
     await server.stop(_DRAIN_SECONDS)
     await pipeline.drain()
-    logger.info("drained", requests=pipeline.requests, batches=pipeline.batches, commits=ledger.commits)
+    show_counters("drained")
 
 
 def main() -> int:

@@ -69,7 +69,7 @@ class Authority:
         path.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
 
-def make(appliance: Path, client: Path) -> bool:
+def make(appliance: Path, client: Path, address: str) -> bool:
     """Make everything anew unless it all stands and is good for a week; return whether anything was made."""
     wanted = [appliance / n for n in ("server.key", "server.pem", "client-ca.pem")]
     wanted += [client / n for n in ("client.key", "client.pem", "server-ca.pem")]
@@ -79,7 +79,7 @@ def make(appliance: Path, client: Path) -> bool:
         if certificate.not_valid_after_utc > week:
             return False
     authority = Authority()
-    local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    local = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(address))]
     authority.issue(appliance, "server", local, server=True)
     authority.issue(
         client, "client", [x509.UniformResourceIdentifier("spiffe://keywatt.dev/development")], server=False

@@ -20,13 +20,13 @@ from appliance.ledger.answers import AnswerCipher
 from hsm.system_users import APPLIANCE_USER
 
 
-def set_up(state: Path, port: int) -> None:
+def set_up(state: Path, address: str, port: int) -> None:
     """Write it all below ``state``."""
     appliance, client = state / "appliance", state / "client"
     # The appliance reads its folder and never writes it: what root writes there cannot be led astray by links.
     for folder in (appliance, client):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if certificates.make(appliance, client):
+    if certificates.make(appliance, client, address):
         print("certificates: made (a development CA, one server, one client)")
     if not (appliance / "ledger.key").exists():
         AnswerCipher.add_key(appliance / "ledger.key")
@@ -34,7 +34,7 @@ def set_up(state: Path, port: int) -> None:
     ledger = state / "ledger"
     ledger.mkdir(mode=0o700, exist_ok=True)
     (appliance / "appliance.toml").write_text(
-        f'listen = "127.0.0.1:{port}"\n'
+        f'listen = "{address}:{port}"\n'
         f'module_socket = "{state}/run/module.sock"\n\n'
         "[tls]\n"
         f'certificate = "{appliance}/server.pem"\n'
@@ -46,7 +46,7 @@ def set_up(state: Path, port: int) -> None:
         "utf-8",
     )
     (client / "client.toml").write_text(
-        f'address = "localhost:{port}"\n'
+        f'address = "{"localhost" if address == "127.0.0.1" else address}:{port}"\n'
         'server_ca = "server-ca.pem"\n'
         'certificate = "client.pem"\n'
         'private_key = "client.key"\n',
@@ -66,10 +66,11 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(description="Set the appliance up for development.")
     parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--address", default="127.0.0.1", help="IPv4 address to listen on")
     parser.add_argument("--port", type=int, default=8443)
     arguments = parser.parse_args()
     os.umask(0o022)
-    set_up(arguments.state.resolve(), arguments.port)
+    set_up(arguments.state.resolve(), arguments.address, arguments.port)
     return 0
 
 

@@ -68,7 +68,7 @@ def _signed(value: int) -> bytes:
     return value.to_bytes(16, "big", signed=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class IssueItem:
     """One token to issue.
 
@@ -112,7 +112,7 @@ class IssueItem:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Issued:
     """The module's answer to an IssueItem; digits are empty if refused or only validated. Its repr shows no digits."""
 

@@ -7,7 +7,7 @@ all, and only then an answer for anybody.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -243,7 +243,7 @@ class Batch:
     def _random_number(self, token_class: int, subclass: int) -> int:
         if unit_of(token_class, subclass) is Unit.CURRENCY:
             return 0
-        return CERTIFICATION_RANDOM_NUMBER if self.view.certification else secrets.randbelow(16)
+        return CERTIFICATION_RANDOM_NUMBER if self.view.certification else os.urandom(1)[0] & 0xF
 
     # --- the module ---------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ class KeyAssignment:
     tariff_index: TariffIndex
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Meter:
     """A meter with what it holds now; key type, base date and expiry where they are known."""
 

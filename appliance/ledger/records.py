@@ -22,7 +22,7 @@ class Method(enum.IntEnum):
     KEY_CHANGE = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Claim:
     """What must be known of a request before it is worked on.
 
@@ -38,7 +38,7 @@ class Claim:
     meter: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TokenEntry:
     """One issued token, without its digits.
 
@@ -59,7 +59,7 @@ class TokenEntry:
     value: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+@dataclass(slots=True, kw_only=True, repr=False)
 class Entry:
     """One issuance to be made durable: the request, its answer in clear, its tokens in order."""
 

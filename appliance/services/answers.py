@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from keywatt.vending.v1 import vending_pb2
 
-from appliance.issuing.orders import Delivery, KeyChangeDelivery, MeterTestOrder
-from appliance.issuing.quantities import to_decimal
+from appliance.issuing.orders import Delivery, KeyChangeDelivery, MeterTestOrder, Origin
+from appliance.issuing.quantities import Unit, to_decimal
 from appliance.services import to_proto
 
 Composer = Callable[[Delivery | KeyChangeDelivery], bytes]
@@ -19,16 +20,22 @@ def _single(delivery: Delivery | KeyChangeDelivery) -> Delivery:
     return delivery
 
 
+# All tokens of one key and unit share what does not tell them apart; copying it is cheaper than making it anew.
+@functools.lru_cache(maxsize=256)
+def _credit_frame(origin: Origin, unit: Unit) -> vending_pb2.IssueCreditTokenResponse:
+    return vending_pb2.IssueCreditTokenResponse(unit=to_proto.unit(unit), provenance=to_proto.provenance(origin))
+
+
 def credit(delivery: Delivery | KeyChangeDelivery) -> bytes:
     """Answer IssueCreditToken."""
     made = _single(delivery)
-    return vending_pb2.IssueCreditTokenResponse(
-        token=to_proto.token(made.token),
-        effective_amount=to_decimal(made.granted, made.unit),
-        unit=to_proto.unit(made.unit),
-        provenance=to_proto.provenance(made.origin),
-        key_change_tokens=[to_proto.token(token) for token in made.key_change_tokens],
-    ).SerializeToString()
+    response = vending_pb2.IssueCreditTokenResponse()
+    response.CopyFrom(_credit_frame(made.origin, made.unit))
+    response.effective_amount = to_decimal(made.granted, made.unit)
+    to_proto.fill_token(response.token, made.token)
+    for token in made.key_change_tokens:
+        to_proto.fill_token(response.key_change_tokens.add(), token)
+    return response.SerializeToString()
 
 
 def management(delivery: Delivery | KeyChangeDelivery) -> bytes:

@@ -11,7 +11,7 @@ from keywatt.vending.v1 import vending_pb2
 
 from appliance.errors import FieldInvalid, FieldMissing
 from appliance.issuing.meter import KeyAssignment, Meter
-from appliance.issuing.orders import CreditOrder, KeyChangeOrder, ManagementOrder, MeterTestOrder, Timing
+from appliance.issuing.orders import NOW, CreditOrder, KeyChangeOrder, ManagementOrder, MeterTestOrder, Timing
 from appliance.issuing.quantities import to_units, unit_of
 from hsm.keys import KeyReference
 from sts import errors as sts_errors
@@ -90,6 +90,8 @@ def _timing(
     request: vending_pb2.IssueCreditTokenRequest | vending_pb2.IssueManagementTokenRequest,
 ) -> Timing:
     date = request.reserved_identifier_date
+    if not date and not request.validate_only and not request.HasField("certification"):
+        return NOW
     return Timing(
         reserved_date=_moment(date, _DATE, "reserved_identifier_date", "2026-12-01") if date else None,
         issue_time=_issue_time(request.HasField("certification"), request.certification),

@@ -29,15 +29,22 @@ def unit(value: Unit) -> token_pb2.Unit.ValueType:
 
 def token(delivered: DeliveredToken) -> token_pb2.Token:
     """Show a token; one that was only validated has no digits."""
+    message = token_pb2.Token()
+    fill_token(message, delivered)
+    return message
+
+
+def fill_token(message: token_pb2.Token, delivered: DeliveredToken) -> None:
+    """Show a token inside another message."""
     digits, identifier = delivered.digits, delivered.identifier
-    grouped = " ".join(digits[start : start + 4] for start in range(0, len(digits), 4))
-    message = token_pb2.Token(
-        digits=digits, grouped=grouped, token_class=delivered.token_class, subclass=delivered.subclass
-    )
+    if digits:
+        message.digits = digits
+        message.grouped = f"{digits[:4]} {digits[4:8]} {digits[8:12]} {digits[12:16]} {digits[16:]}"
+    message.token_class = delivered.token_class
+    message.subclass = delivered.subclass
     if identifier is not None:
         message.token_identifier = identifier.minutes
         message.token_time = _time(identifier.base_date, identifier.minutes)
-    return message
 
 
 # Nearly all tokens of a minute carry that minute.

@@ -53,6 +53,12 @@ class Postgres:
         command = [str(BIN / program), *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd="/", timeout=60, **self._as_user())  # type: ignore[call-overload]
 
+    def listen_to(self, address: str, network: str) -> None:
+        """Take connections from a network of the tests' own, before the start."""
+        self.listen = address
+        with (self.data / "pg_hba.conf").open("a") as file:
+            file.write(f"host all all {network} trust\n")
+
     def start(self) -> None:
         command = [str(BIN / "postgres"), "-D", str(self.data), "-k", str(self.socket), "-p", str(self.port)]
         command += ["-c", f"listen_addresses={self.listen}", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"]
@@ -92,12 +98,14 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Postgres]:
-    """Run a server in a folder that every system user can reach."""
+def server(address: str = "", network: str = "") -> Iterator[Postgres]:
+    """Run a server in a folder that every system user can reach; with an address on the network too."""
     folder = Path(tempfile.mkdtemp(prefix="keywatt-postgres-", dir="/var/tmp"))
     postgres = Postgres(folder)
     try:
         postgres.create()
+        if address:
+            postgres.listen_to(address, network)
         postgres.start()
         yield postgres
     finally:

@@ -76,6 +76,21 @@ def key_toml(items: list[LoadKeyItem]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class NamespaceServers(run_script.Servers):  # type: ignore[misc,name-defined]  # loaded by path
+    """The two processes inside a network namespace, as on a host of their own."""
+
+    def __init__(self, state: Path, port: int, namespace: str) -> None:
+        self._namespace = namespace
+        super().__init__(state, port)
+
+    def _start(self, name: str, user: str, command: list[str]) -> subprocess.Popen[bytes]:
+        become = ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--"]
+        if command[0] != "ip":
+            command = ["ip", "netns", "exec", self._namespace, *become, *command]
+        with (self.logs / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(command, stderr=log, stdin=subprocess.DEVNULL, cwd="/")
+
+
 class FillingClient(KeywattClient):
     """Gives every issuing request that has none a request id, and never repeats a call by itself."""
 
@@ -90,14 +105,16 @@ class FillingClient(KeywattClient):
 class System:
     """Module process and appliance, with a client."""
 
-    def __init__(self, state: Path, mode: str, items: list[LoadKeyItem]) -> None:
+    def __init__(self, state: Path, mode: str, items: list[LoadKeyItem], address: str = "127.0.0.1") -> None:
         self.state = state
+        self.address = address
+        self.namespace = ""
         self.port = free_port()
         keys = state.parent / f"{state.name}-keys.toml"
         keys.write_text(key_toml(items))
         self._run("softhsm-config/setup.py", "--keys", str(keys), "--mode", mode)
         keys.unlink()
-        self._run("demo/setup_appliance.py", "--port", str(self.port))
+        self._run("demo/setup_appliance.py", "--address", address, "--port", str(self.port))
         self.servers: Any = None
 
     def _run(self, script: str, *arguments: str) -> None:
@@ -112,8 +129,19 @@ class System:
         path.write_text(text.replace(old, new))
 
     def start(self) -> None:
-        self.servers = run_script.Servers(self.state, self.port)
-        self.servers.wait_until_up()
+        if not self.namespace:
+            self.servers = run_script.Servers(self.state, self.port)
+            self.servers.wait_until_up()
+            return
+        self.servers = NamespaceServers(self.state, self.port, self.namespace)
+        end = time.monotonic() + 60
+        while True:
+            self.servers.check()
+            with socket.socket() as probe:
+                if probe.connect_ex((self.address, self.port)) == 0:
+                    return
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
     def stop(self) -> None:
         if self.servers is not None:

@@ -1,0 +1,399 @@
+"""The benchmark: every figure beside what it is measured against, in one run, in interleaved rounds.
+
+    make bench                      everything (about a quarter of an hour)
+    make bench BENCH="--quick"      fewer and shorter rounds, no growth
+    make bench BENCH="--soak 600"   ten minutes of load, with the memory of each process
+
+The load client of the unary calls and batches is load.c (libnghttp2, OpenSSL): one connection for each client, a body
+of its own for each call. That of the stream is grpc in a process of its own, sending octets made beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keywatt.type.v1 import meter_pb2
+from keywatt.vending.v1 import vending_pb2
+from rich.console import Console
+from rich.table import Table
+
+from appliance.client import request_ids
+from hsm.requests import IssueItem, Operation, pack_request
+from hsm.session_paths import LIBRARY_PATH
+from hsm.system_users import APPLIANCE_USER, as_user
+from sts import luhn
+from sts.identifiers import MeterPAN
+from tests.performance.fill import fill
+from tests.support.lab import CONTEXTS, EPOCH, USER_PIN, Lab
+from tests.support.system import ROOT, System, free_port, running
+
+BUILD = ROOT / "build" / "performance"
+SERVICE = "/keywatt.vending.v1.VendingService/"
+TICK = os.sysconf("SC_CLK_TCK")
+console = Console(width=150, highlight=False)
+
+
+@dataclass
+class Figures:
+    """What one measurement gave; rates and costs are per token."""
+
+    rate: float
+    p50: float
+    p99: float
+    cpu: float = 0.0
+    module_cpu: float = 0.0
+    client_cpu: float = 0.0
+    commits: float = 0.0
+
+
+def compile_tools() -> None:
+    BUILD.mkdir(parents=True, exist_ok=True)
+    p11 = subprocess.run(["pkg-config", "--cflags", "p11-kit-1"], capture_output=True, text=True, check=True)
+    for name, flags in (("load", ["-lnghttp2", "-lssl", "-lcrypto"]), ("fm", [*p11.stdout.split(), "-ldl"])):
+        source = ROOT / "tests" / "performance" / f"{name}.c"
+        warnings = ["-O2", "-Wall", "-Wextra", "-Werror"]
+        subprocess.run(["cc", *warnings, "-o", str(BUILD / name), str(source), *flags], check=True)
+
+
+def cpu_seconds(*processes: int) -> float:
+    total = 0
+    for process in processes:
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def request(source: random.Random) -> vending_pb2.IssueCreditTokenRequest:
+    # Meters of the range that fill.py fills, so that the growth shows.
+    payload = f"{source.randrange(10_000_000) + 10_000_000:010d}"
+    return vending_pb2.IssueCreditTokenRequest(
+        meter=meter_pb2.MeterConfiguration(
+            meter_pan=payload + luhn.check_digit(payload),
+            supply_group_code="201457",
+            key_revision_number=1,
+            tariff_index="01",
+            encryption_algorithm=meter_pb2.ENCRYPTION_ALGORITHM_EA11,
+        ),
+        credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY,
+        amount="25.6",
+        request_id=request_ids.new(),
+    )
+
+
+def write_bodies(path: Path, count: int, size: int = 0) -> None:
+    """Write ``count`` messages: single requests, or batches of ``size``."""
+    source = random.Random(request_ids.new())
+    with path.open("wb") as file:
+        for _ in range(count):
+            octets = request(source).SerializeToString()
+            if size:
+                requests = [vending_pb2.TokenRequest(credit=request(source)) for _ in range(size)]
+                octets = vending_pb2.BatchIssueTokensRequest(requests=requests).SerializeToString()
+            file.write(struct.pack(">I", len(octets)) + octets)
+
+
+class Bench:
+    """One system, one no-op server beside it, and the tools to load both."""
+
+    def __init__(self, system: System, noop_port: int, noop_process: int, folder: Path) -> None:
+        self.system = system
+        self.noop_port = noop_port
+        self.noop_process = noop_process
+        self.bodies = folder / "bodies"
+
+    def load(self, port: int, method: str, clients: int, warm: float, seconds: float) -> dict[str, Any]:
+        client = self.system.state / "client"
+        files = [str(client / name) for name in ("server-ca.pem", "client.pem", "client.key")]
+        command = [str(BUILD / "load"), "127.0.0.1", str(port), *files, SERVICE + method, str(self.bodies)]
+        command += [str(clients), str(warm), str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        found: dict[str, Any] = json.loads(done.stdout)
+        if found["errors"]:
+            raise SystemExit(f"{method}: {found}")
+        return found
+
+    def counters(self) -> dict[str, int]:
+        before = self.system.log("appliance").count('"event": "counters"')
+        os.kill(self.system.appliance_pid, signal.SIGUSR1)
+        while True:
+            lines = [line for line in self.system.log("appliance").splitlines() if '"event": "counters"' in line]
+            if len(lines) > before:
+                found: dict[str, int] = json.loads(lines[-1])
+                return found
+            time.sleep(0.005)
+
+    def keywatt(self, clients: int, seconds: float, *, size: int = 0, rate: int = 3000) -> Figures:
+        """Measure Keywatt; ``rate`` is how many calls a second there have to be bodies for."""
+        warm = min(0.5, seconds / 3)
+        write_bodies(self.bodies, int((seconds + warm) * rate / max(1, size)) + clients + 2, size)
+        method = "BatchIssueTokens" if size else "IssueCreditToken"
+        processes = self.system.appliance_pid, self.system.worker_pid
+        before, cpu = self.counters(), [cpu_seconds(process) for process in processes]
+        found = self.load(self.system.port, method, clients, warm, seconds)
+        after = self.counters()
+        tokens = after["requests"] - before["requests"]
+        spent = [cpu_seconds(process) - old for process, old in zip(processes, cpu, strict=True)]
+        per_call = max(1, size)
+        return Figures(
+            rate=found["calls"] * per_call / found["seconds"],
+            p50=found["p50_us"],
+            p99=found["p99_us"],
+            cpu=spent[0] / tokens * 1e6,
+            module_cpu=spent[1] / tokens * 1e6,
+            client_cpu=found["client_cpu_us"] / per_call,
+            commits=(after["commits"] - before["commits"]) / tokens,
+        )
+
+    def noop(self, clients: int, seconds: float) -> Figures:
+        warm = min(0.5, seconds / 3)
+        write_bodies(self.bodies, int((seconds + warm) * 8000) + clients)
+        cpu = cpu_seconds(self.noop_process)
+        found = self.load(self.noop_port, "IssueCreditToken", clients, warm, seconds)
+        calls = found["calls"] * (1 + warm / seconds)
+        return Figures(
+            rate=found["calls"] / found["seconds"],
+            p50=found["p50_us"],
+            p99=found["p99_us"],
+            cpu=(cpu_seconds(self.noop_process) - cpu) / calls * 1e6,
+            client_cpu=found["client_cpu_us"],
+        )
+
+    def stream(self, seconds: float) -> Figures:
+        command = [sys.executable, "-m", "tests.performance.stream", str(self.system.state), str(seconds)]
+        before, cpu = self.counters(), cpu_seconds(self.system.appliance_pid)
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout)
+        tokens = self.counters()["requests"] - before["requests"]
+        spent = cpu_seconds(self.system.appliance_pid) - cpu
+        return Figures(rate=found["rate"], p50=found["p50_us"], p99=found["p99_us"], cpu=spent / tokens * 1e6)
+
+    def module(self, seconds: float) -> Figures:
+        """Measure the module process alone: the appliance's client, batches of 1,000, two under way."""
+        command = [sys.executable, "-m", "tests.performance.module", str(self.system.state / "run" / "module.sock")]
+        cpu = cpu_seconds(self.system.worker_pid)
+        # The module answers to the appliance's system user only.
+        who = as_user(APPLIANCE_USER)
+        done = subprocess.run([*command, str(seconds)], capture_output=True, text=True, check=True, cwd=ROOT, **who)
+        found = json.loads(done.stdout)
+        spent = cpu_seconds(self.system.worker_pid) - cpu
+        return Figures(rate=found["rate"], p50=0, p99=0, module_cpu=spent / found["tokens"] * 1e6)
+
+
+def from_c(lab: Lab, seconds: float) -> float:
+    """Return tokens a second of the functionality module, driven from C in batches of 1,000."""
+    start = int((time.time() - EPOCH.timestamp()) // 60) - (16071 * 1440)
+    items = [
+        IssueItem(
+            token_class=0,
+            subclass=0,
+            value=256,
+            ea=11,
+            tct=2,
+            random_number=5,
+            tariff_index="01",
+            pan=MeterPAN.parse(f"{n:010d}" + luhn.check_digit(f"{n:010d}")).digits,
+            token_identifier=start,
+        )
+        for n in range(1000)
+    ]
+    path = lab.folder / "request"
+    path.write_bytes(pack_request(Operation.ISSUE, items))
+    command = [str(BUILD / "fm"), str(LIBRARY_PATH), USER_PIN, "keywatt-vk/1 sgc=201457", str(path), str(seconds)]
+    environment = os.environ | lab.environment()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found = json.loads(done.stdout)
+    if found["refused"]:
+        raise SystemExit(f"the module refused {found['refused']} of {found['tokens']}")
+    return float(found["tokens"] / found["seconds"])
+
+
+@contextmanager
+def noop_server(system: System) -> Iterator[tuple[int, int]]:
+    port = free_port()
+    command = [sys.executable, "-m", "tests.performance.noop", str(port), str(system.state / "appliance")]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        time.sleep(2)
+        yield port, process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def middle(figures: list[Figures]) -> Figures:
+    return Figures(**{name: median([getattr(f, name) for f in figures]) for name in Figures.__annotations__})
+
+
+def unary(bench: Bench, rounds: int, seconds: float) -> float:
+    """Print the table of single calls; return the rate at 64 clients."""
+    table = Table(title="Single calls, against a no-op server (grpc.aio, same messages, same TLS); medians")
+    for name in (
+        "clients", "no-op/s", "p50 us", "p99 us", "CPU us", "Keywatt/s", "p50 us", "p99 us",
+        "CPU us", "+ module", "commits/token", "load client us", "rate ratio", "p50 ratio",
+    ):  # fmt: skip
+        table.add_column(name, justify="right")
+    at_64 = 0.0
+    for clients in (1, 4, 16, 64, 256):
+        floor, ours = [], []
+        for _ in range(rounds):
+            floor.append(bench.noop(clients, seconds))
+            ours.append(bench.keywatt(clients, seconds))
+        f, k = middle(floor), middle(ours)
+        ratio = median([b.rate / a.rate for a, b in zip(floor, ours, strict=True)])
+        p50 = median([b.p50 / a.p50 for a, b in zip(floor, ours, strict=True)])
+        table.add_row(
+            str(clients), f"{f.rate:.0f}", f"{f.p50:.0f}", f"{f.p99:.0f}", f"{f.cpu:.0f}",
+            f"{k.rate:.0f}", f"{k.p50:.0f}", f"{k.p99:.0f}", f"{k.cpu:.0f}", f"{k.module_cpu:.0f}",
+            f"{k.commits:.3f}", f"{k.client_cpu:.0f}", f"{ratio:.2f}", f"{p50:.2f}",
+        )  # fmt: skip
+        if clients == 64:
+            at_64 = k.rate
+    console.print(table)
+    return at_64
+
+
+def bulk(bench: Bench, lab: Lab, rounds: int, seconds: float) -> None:
+    """Print batches, stream, module process and module from C, each against the next one below."""
+    names = (
+        "single calls, 64 clients",
+        "batches of 100",
+        "batches of 1,000",
+        "stream",
+        "module process",
+        "module from C",
+    )
+    found: dict[str, list[Figures]] = {name: [] for name in names}
+    for _ in range(rounds):
+        found[names[0]].append(bench.keywatt(64, seconds))
+        found[names[1]].append(bench.keywatt(4, seconds, size=100, rate=30_000))
+        found[names[2]].append(bench.keywatt(2, seconds, size=1000, rate=30_000))
+        found[names[3]].append(bench.stream(seconds))
+        found[names[4]].append(bench.module(seconds))
+        found[names[5]].append(Figures(rate=from_c(lab, seconds), p50=0, p99=0))
+    table = Table(title="Tokens a second, everything on this machine; medians")
+    for name in (
+        "what",
+        "tokens/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU us/token",
+        "+ module",
+        "commits/token",
+        "x single",
+        "x module process",
+    ):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for name in names:
+        f = middle(found[name])
+        against = {
+            other: median([a.rate / b.rate for a, b in zip(found[name], found[other], strict=True)])
+            for other in (names[0], names[4])
+        }
+        table.add_row(
+            name, f"{f.rate:.0f}", f"{f.p50 / 1000:.1f}", f"{f.p99 / 1000:.1f}", f"{f.cpu:.0f}", f"{f.module_cpu:.0f}",
+            f"{f.commits:.4f}", f"{against[names[0]]:.1f}", f"{against[names[4]]:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    driven = median([a.rate / b.rate for a, b in zip(found[names[4]], found[names[5]], strict=True)])
+    console.print(f"module process against the module from C: {driven:.2f}")
+
+
+def growth(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
+    """Print the rate of single calls and batches with more and more rows in the ledger."""
+    with ExitStack() as stack:
+        benches = {}
+        for size in sizes:
+            system = stack.enter_context(running("online", CONTEXTS))
+            if size:
+                system.stop()
+                took = fill(system.state / "ledger" / "ledger.db", size)
+                console.print(f"ledger of {size:,} rows made in {took:.0f} s")
+                system.start()
+            benches[size] = Bench(system, 0, 0, folder)
+        table = Table(title="Growth of the ledger; medians, and ratios to the empty one")
+        for name in ("rows", "single, 64 clients /s", "ratio", "batches of 1,000: tokens/s", "ratio"):
+            table.add_column(name, justify="right")
+        single: dict[int, list[float]] = {size: [] for size in sizes}
+        batches: dict[int, list[float]] = {size: [] for size in sizes}
+        for _ in range(rounds):
+            for size, bench in benches.items():
+                single[size].append(bench.keywatt(64, seconds).rate)
+                batches[size].append(bench.keywatt(2, seconds, size=1000, rate=30_000).rate)
+        for size in sizes:
+            ratios = [
+                median([a / b for a, b in zip(rates[size], rates[sizes[0]], strict=True)])
+                for rates in (single, batches)
+            ]
+            table.add_row(
+                f"{size:,}", f"{median(single[size]):.0f}", f"{ratios[0]:.2f}",
+                f"{median(batches[size]):.0f}", f"{ratios[1]:.2f}",
+            )  # fmt: skip
+        console.print(table)
+
+
+def soak(bench: Bench, seconds: int) -> None:
+    """Load for a long time and print what memory each process holds."""
+
+    def resident(process: int) -> float:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    processes = bench.system.appliance_pid, bench.system.worker_pid
+    for minute in range(seconds // 60):
+        figures = bench.keywatt(64, 60)
+        memory = ", ".join(f"{resident(process):.1f}" for process in processes)
+        console.print(f"minute {minute + 1}: {figures.rate:.0f} tokens/s, MiB of appliance and worker: {memory}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmarks, as ratios of one run.")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no growth")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--only", choices=("unary", "bulk", "growth"), help="one table alone")
+    parser.add_argument("--rows", type=int, nargs="*", default=[0, 1_000_000, 10_000_000])
+    parser.add_argument("--soak", type=int, default=0, metavar="SECONDS", help="only this")
+    arguments = parser.parse_args()
+    rounds, seconds = (2, 1.0) if arguments.quick else (arguments.rounds, arguments.seconds)
+    compile_tools()
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        lab = Lab.create(folder / "lab", CONTEXTS)
+        if arguments.only in (None, "unary", "bulk") or arguments.soak:
+            system = stack.enter_context(running("online", CONTEXTS))
+            bench = Bench(system, *stack.enter_context(noop_server(system)), folder)
+            if arguments.soak:
+                soak(bench, arguments.soak)
+                return
+            if arguments.only != "bulk":
+                unary(bench, rounds, seconds)
+            if arguments.only != "unary":
+                bulk(bench, lab, rounds, seconds)
+            stack.close()
+        if arguments.only == "growth" or (arguments.only is None and not arguments.quick):
+            growth(folder, rounds, seconds, arguments.rows)
+
+
+if __name__ == "__main__":
+    main()
