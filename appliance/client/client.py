@@ -23,6 +23,12 @@ from appliance.client import request_ids
 T = TypeVar("T")
 _PAUSE_SECONDS = 0.1
 _PAUSE_MAX_SECONDS = 2.0
+# The library would wait up to two minutes before it tries a server again that has long been back.
+_RECONNECT = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+]
 # The call may or may not have been carried out; its request id makes repeating it safe.
 _UNCERTAIN = frozenset(
     {
@@ -121,7 +127,7 @@ class KeywattClient:
         self._timeout = profile.timeout_seconds
         self._retry = profile.retry_seconds
         self._address = profile.address
-        self._channel = grpc.secure_channel(profile.address, credentials)
+        self._channel = grpc.secure_channel(profile.address, credentials, options=_RECONNECT)
         self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
         self.keys = keys_pb2_grpc.KeysServiceStub(self._channel)
         self.certification = certification_pb2_grpc.CertificationServiceStub(self._channel)

@@ -151,7 +151,7 @@ class Shop:
             else:
                 sold.answers.add(answer.SerializeToString(deterministic=True))
                 return answer
-        raise AssertionError("no answer after 2,000 attempts")
+        raise AssertionError(f"no answer after 2,000 attempts: {self.errors}")
 
     @staticmethod
     def _pause(source: random.Random) -> None:
