@@ -18,16 +18,22 @@ DEMO := $(PREFIX)/venv
 VENV := $(CURDIR)/.venv
 BIN := $(VENV)/bin
 
-DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
-DEBIAN_TEST := clang-14 libclang-rt-14-dev git opensc
+C_SOURCES := $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch] \
+	tests/performance/*.c tests/support/*.c)
 
-.PHONY: help demo serve certify test check lint format unit sanitize fuzz fuzz-short build lock clean debian-run debian-test
+DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
+DEBIAN_TEST := clang-14 git iproute2 libclang-rt-14-dev opensc postgresql-15
+DEBIAN_BENCH := libnghttp2-dev libssl-dev
+
+.PHONY: help demo serve certify test check lint format unit sanitize fuzz fuzz-short bench torture build lock clean debian-run debian-test
 
 help:
 	@echo "make demo      a first token in a minute: install, build, set up, issue, enter into a virtual meter"
 	@echo "make serve     keep the server of the demo running"
 	@echo "make certify   the same in certification mode, for the official compliance tests"
 	@echo "make test      every check and test (make lint, make unit and a short make fuzz are its parts)"
+	@echo "make bench     benchmarks, as ratios of one run (a quarter of an hour; BENCH=--quick for two minutes)"
+	@echo "make torture   500 times kill -9 under load on each database (half an hour; KILLS=N for another number)"
 	@echo "make fuzz      a long fuzzing run"
 
 # --- demo ---------------------------------------------------------------------------------------------------------
@@ -110,14 +116,14 @@ lint: build
 	$(BIN)/mypy --no-incremental demo softhsm-config/setup.py hatch_build.py
 	$(BIN)/lint-imports
 	cd proto && $(BIN)/buf lint
-	$(BIN)/clang-format --dry-run --Werror $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
+	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 
 unit: build
 	$(BIN)/python -m pytest
 
 format: build
 	$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
-	$(BIN)/clang-format -i $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/tests/*.[ch] hsm/module/fuzz/*.[ch])
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 # The module under AddressSanitizer and UndefinedBehaviorSanitizer, in front of the real SoftHSM.
 sanitize: build
@@ -136,6 +142,16 @@ fuzz-short: build
 fuzz: build
 	$(MAKE) -s -C hsm/module fuzz RUNS=5000000 SEEDS="$(BIN)/python fuzz/seeds.py"
 	$(BIN)/python -m tests.fuzz.worker_frames -runs=1000000 -max_len=4096
+
+BENCH ?=
+KILLS ?= 500
+
+bench: build
+	@tools/debian.sh $(DEBIAN_BENCH)
+	$(BIN)/python -m tests.performance.bench $(BENCH)
+
+torture: build
+	KEYWATT_KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/faults/test_crashes.py
 
 LOCK := -q pyproject.toml --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate
 

@@ -29,7 +29,7 @@ class ModuleInterrupted(HsmError):
 
     reason = "MODULE_INTERRUPTED"
     retryable = True
-    hint = "The token may have been made, and a retry makes another one; the module process restarts by itself."
+    hint = "Repeat with the same request id: no token of it was given out. The module process restarts by itself."
 
 
 class ModuleTimeout(HsmError):
@@ -37,7 +37,7 @@ class ModuleTimeout(HsmError):
 
     reason = "MODULE_TIMEOUT"
     retryable = True
-    hint = "The token may have been made, and a retry makes another one; a hung library is replaced by itself."
+    hint = "Repeat with the same request id: no token of it was given out. A hung library is replaced by itself."
 
 
 class ModuleBusy(HsmError):

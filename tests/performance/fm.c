@@ -14,20 +14,23 @@
 
 enum { ANSWER_MAX = 1 << 17, LABEL_MAX = 256, KW_ISSUE = 1 };
 
-static void check(CK_RV result, const char *what) {
+static void check(CK_RV result, const char *what)
+{
     if (result != CKR_OK) {
         fprintf(stderr, "fm: %s: 0x%lx\n", what, (unsigned long)result);
         exit(1);
     }
 }
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 6) {
         fprintf(stderr, "usage: fm LIBRARY PIN LABEL_PREFIX REQUEST SECONDS\n");
         return 2;

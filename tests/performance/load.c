@@ -50,20 +50,23 @@ static size_t count, room, errors, octets;
 static double measure_from, stop_at;
 static bool out_of_bodies;
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static void die(const char *what) {
+static void die(const char *what)
+{
     fprintf(stderr, "load: %s: %s\n", what, errno != 0 ? strerror(errno) : "failed");
     ERR_print_errors_fp(stderr);
     exit(1);
 }
 
 static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *out, size_t length, uint32_t *flags,
-                         nghttp2_data_source *source, void *user) {
+                         nghttp2_data_source *source, void *user)
+{
     (void)session;
     (void)stream;
     (void)user;
@@ -86,9 +89,12 @@ static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *out,
 }
 
 #define HEADER(name, value)                                                                                            \
-    { (uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, strlen(value), NGHTTP2_NV_FLAG_NONE }
+    {                                                                                                                  \
+        (uint8_t *)(name), (uint8_t *)(value), sizeof(name) - 1, strlen(value), NGHTTP2_NV_FLAG_NONE                   \
+    }
 
-static void call(struct client *client) {
+static void call(struct client *client)
+{
     if (bodies_next >= bodies_end) {
         out_of_bodies = true;
         return;
@@ -106,22 +112,20 @@ static void call(struct client *client) {
     client->good = false;
     client->begun = now();
     nghttp2_nv headers[] = {
-        HEADER(":method", "POST"),
-        HEADER(":scheme", "https"),
-        HEADER(":path", path),
-        HEADER(":authority", "localhost"),
-        HEADER("te", "trailers"),
-        HEADER("content-type", "application/grpc"),
+        HEADER(":method", "POST"),         HEADER(":scheme", "https"), HEADER(":path", path),
+        HEADER(":authority", "localhost"), HEADER("te", "trailers"),   HEADER("content-type", "application/grpc"),
         HEADER("grpc-timeout", "30S"),
     };
     nghttp2_data_provider provider = {.source.ptr = client, .read_callback = read_body};
-    if (nghttp2_submit_request(client->session, NULL, headers, sizeof headers / sizeof *headers, &provider, client) < 0) {
+    if (nghttp2_submit_request(client->session, NULL, headers, sizeof headers / sizeof *headers, &provider, client) <
+        0) {
         die("submit");
     }
 }
 
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name, size_t name_length,
-                     const uint8_t *value, size_t value_length, uint8_t flags, void *user) {
+                     const uint8_t *value, size_t value_length, uint8_t flags, void *user)
+{
     (void)session;
     (void)frame;
     (void)flags;
@@ -133,7 +137,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 }
 
 static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, const uint8_t *data, size_t length,
-                   void *user) {
+                   void *user)
+{
     (void)session;
     (void)flags;
     (void)stream;
@@ -143,7 +148,8 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
     return 0;
 }
 
-static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, void *user) {
+static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, void *user)
+{
     (void)session;
     (void)stream;
     (void)code;
@@ -168,7 +174,8 @@ static int on_close(nghttp2_session *session, int32_t stream, uint32_t code, voi
     return 0;
 }
 
-static void flush(struct client *client) {
+static void flush(struct client *client)
+{
     for (;;) {
         const uint8_t *data;
         ssize_t length = nghttp2_session_mem_send(client->session, &data);
@@ -190,7 +197,8 @@ static void flush(struct client *client) {
     }
 }
 
-static void receive(struct client *client) {
+static void receive(struct client *client)
+{
     static uint8_t buffer[BUFFER];
     for (;;) {
         int length = SSL_read(client->ssl, buffer, sizeof buffer);
@@ -208,7 +216,8 @@ static void receive(struct client *client) {
     flush(client);
 }
 
-static void connect_client(struct client *client, SSL_CTX *context, const char *host, int port) {
+static void connect_client(struct client *client, SSL_CTX *context, const char *host, int port)
+{
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     inet_pton(AF_INET, host, &address.sin_addr);
     client->fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -237,23 +246,27 @@ static void connect_client(struct client *client, SSL_CTX *context, const char *
     nghttp2_session_set_local_window_size(client->session, NGHTTP2_FLAG_NONE, 0, 1 << 24);
 }
 
-static int ascending(const void *a, const void *b) {
+static int ascending(const void *a, const void *b)
+{
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-static double quantile(double q) {
+static double quantile(double q)
+{
     return count == 0 ? 0 : latencies[(size_t)((double)(count - 1) * q)] * 1e6;
 }
 
-static double cpu(void) {
+static double cpu(void)
+{
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
            (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc != 11) {
         fprintf(stderr, "usage: load HOST PORT CA CERT KEY PATH BODIES CLIENTS WARM_SECONDS SECONDS\n");
         return 2;
@@ -307,7 +320,7 @@ int main(int argc, char **argv) {
     qsort(latencies, count, sizeof *latencies, ascending);
     printf("{\"calls\": %zu, \"seconds\": %.4f, \"errors\": %zu, \"p50_us\": %.1f, \"p99_us\": %.1f, "
            "\"client_cpu_us\": %.2f, \"octets\": %zu, \"out_of_bodies\": %s}\n",
-           count, seconds, errors, quantile(0.5), quantile(0.99), count == 0 ? 0 : (cpu() - cpu_before) * 1e6 / (double)count,
-           octets, out_of_bodies ? "true" : "false");
+           count, seconds, errors, quantile(0.5), quantile(0.99),
+           count == 0 ? 0 : (cpu() - cpu_before) * 1e6 / (double)count, octets, out_of_bodies ? "true" : "false");
     return 0;
 }

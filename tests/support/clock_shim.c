@@ -11,7 +11,8 @@
 
 static const volatile int64_t *offset;
 
-__attribute__((constructor)) static void map_offset(void) {
+__attribute__((constructor)) static void map_offset(void)
+{
     int file = open(getenv("KEYWATT_TEST_CLOCK"), O_RDONLY | O_CLOEXEC);
     void *map = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *offset, PROT_READ, MAP_SHARED, file, 0);
     if (map != MAP_FAILED) {
@@ -19,7 +20,8 @@ __attribute__((constructor)) static void map_offset(void) {
     }
 }
 
-int clock_gettime(clockid_t clock, struct timespec *now) {
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
     static int (*real)(clockid_t, struct timespec *);
     if (real == NULL) {
         real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
@@ -33,7 +35,8 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     return result;
 }
 
-time_t time(time_t *out) {
+time_t time(time_t *out)
+{
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     if (out != NULL) {
@@ -42,7 +45,8 @@ time_t time(time_t *out) {
     return now.tv_sec;
 }
 
-int gettimeofday(struct timeval *restrict out, void *restrict zone) {
+int gettimeofday(struct timeval *restrict out, void *restrict zone)
+{
     (void)zone;
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);

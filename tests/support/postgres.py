@@ -37,7 +37,7 @@ class Postgres:
         if os.geteuid() == 0:
             shutil.chown(self.folder, USER)
             shutil.chown(self.socket, USER)
-        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", USER, "--no-sync", "-E", "UTF8")
+        self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", USER, "--no-sync", "--locale=C", "-E", "UTF8")
 
     @property
     def data(self) -> Path:

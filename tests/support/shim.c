@@ -39,7 +39,8 @@ static CK_RV misbehave(CK_RV rv, CK_BYTE_PTR result)
     return rv;
 }
 
-static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
+static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE_PTR data, CK_ULONG length, CK_BYTE_PTR out,
+                  CK_ULONG_PTR out_length)
 {
     return misbehave(real->C_Sign(session, data, length, out, out_length), out);
 }
