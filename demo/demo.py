@@ -16,6 +16,7 @@ from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2
 from keywatt.vending.v1 import vending_pb2
 
+from appliance.client import request_ids
 from appliance.client.client import ClientError, ClientProfile, KeywattClient
 from sts import derivation
 from sts.credit import CreditSubClass
@@ -85,12 +86,19 @@ def enter(meter: VirtualMeter, digits: str, expected: Result) -> None:
         raise SystemExit(f"the meter should have shown {expected.value}: the demonstration failed")
 
 
+def order(meter: VirtualMeter, amount: str) -> vending_pb2.IssueCreditTokenRequest:
+    """Order electricity, under a new request id."""
+    return vending_pb2.IssueCreditTokenRequest(
+        meter=configuration(meter),
+        credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY,
+        amount=amount,
+        request_id=request_ids.new(),
+    )
+
+
 def buy(client: KeywattClient, meter: VirtualMeter, amount: str) -> str:
     """Buy electricity."""
-    request = vending_pb2.IssueCreditTokenRequest(
-        meter=configuration(meter), credit_type=vending_pb2.CREDIT_TYPE_ELECTRICITY, amount=amount
-    )
-    return client.issue(client.vending.IssueCreditToken, request).token.digits
+    return client.issue(client.vending.IssueCreditToken, order(meter, amount)).token.digits
 
 
 def register(meter: VirtualMeter) -> str:
@@ -103,11 +111,25 @@ def register(meter: VirtualMeter) -> str:
 def credit(client: KeywattClient, meter: VirtualMeter, name: str) -> None:
     """Sell 25.6 kWh, enter it twice."""
     say(f"\n{name}, meter {meter.pan.decoder_reference_number.digits}: a sale of 25.6 kWh")
-    token = buy(client, meter, "25.6")
+    request = order(meter, "25.6")
+    token = client.issue(client.vending.IssueCreditToken, request).token.digits
     enter(meter, token, Result.ACCEPT)
     say(register(meter))
     say("  the same token again:")
     enter(meter, token, Result.USED_ERROR)
+    say(register(meter))
+
+
+def repeat(client: KeywattClient, meter: VirtualMeter) -> None:
+    """Ask for one sale three times, as a platform does that never saw the answer."""
+    say("\nThe answer of a sale of 5 kWh is lost on the way, so the platform repeats the request, twice:")
+    request = order(meter, "5")
+    answers = [client.issue(client.vending.IssueCreditToken, request) for _ in range(3)]
+    for answer in answers:
+        say(f"    request {request.request_id}: {answer.token.grouped}")
+    if any(answer != answers[0] for answer in answers):
+        raise SystemExit("the answers should have been the same: the demonstration failed")
+    enter(meter, answers[0].token.digits, Result.ACCEPT)
     say(register(meter))
 
 
@@ -161,6 +183,7 @@ def main() -> int:
         first, second = make_meter(EncryptionAlgorithm.MISTY1), make_meter(EncryptionAlgorithm.STA)
         credit(client, first, "EA11 (MISTY1)")
         credit(client, second, "EA07 (STA, sample tables)")
+        repeat(client, second)
         change_key(client, first)
         show_refusal(client, first)
     say("\nEvery token above was made inside the module; no key ever left it.")

@@ -42,7 +42,10 @@ def set_up(state: Path, address: str, port: int) -> None:
         f'client_ca = "{appliance}/client-ca.pem"\n\n'
         "[ledger]\n"
         f'url = "sqlite:///{ledger}/ledger.db"\n'
-        f'key = "{appliance}/ledger.key"\n',
+        f'key = "{appliance}/ledger.key"\n\n'
+        "[clock]\n"
+        "# A demonstration may lie idle for weeks; in service the default, a week, is right.\n"
+        "restart_forward_hours = 10000\n",
         "utf-8",
     )
     (client / "client.toml").write_text(

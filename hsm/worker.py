@@ -45,6 +45,7 @@ class Connection:
         self.stream = stream
         self.received = bytearray()
         self.unsent = bytearray()
+        self.awaited = selectors.EVENT_READ
 
     @property
     def _frame_end(self) -> int:
@@ -160,7 +161,10 @@ class Worker:
             log("frame-invalid", detail=error)
             self._drop(connection)
             return
-        self._selector.modify(connection.stream, selectors.EVENT_WRITE if waiting else selectors.EVENT_READ)
+        wanted = selectors.EVENT_WRITE if waiting else selectors.EVENT_READ
+        if wanted != connection.awaited:
+            connection.awaited = wanted
+            self._selector.modify(connection.stream, wanted)
 
     def _answer(self, frame: Frame) -> Frame:
         self._heartbeat.begin()

@@ -20,6 +20,7 @@ from appliance.ledger.ledger import milliseconds_now
 from appliance.ledger.storage import open as opening
 from appliance.ledger.storage import queries
 from appliance.ledger.storage.schema import HEAD
+from appliance.ledger.storage.writing import writing
 
 _DAY_MS = 86_400_000
 _KEEP_DAYS = 400
@@ -91,7 +92,7 @@ def confirm_clock(
     print(f"last token at {_show(mark.milliseconds)}; the clock of this machine says {_show(now)}")
     if not yes:
         typer.confirm("Is the clock of this machine right?", abort=True)
-    with engine.begin() as connection:
+    with writing(engine).begin() as connection:
         queries.confirm_clock(connection, milliseconds_now(), getpass.getuser(), note)
     print("confirmed")
 
@@ -100,7 +101,7 @@ def confirm_clock(
 def restored(config: Config = CONFIG) -> None:
     """After a restore from a backup: let no identifier repeat one that was given out since. Before the first start."""
     settings, engine = _current(config)
-    with engine.begin() as connection:
+    with writing(engine).begin() as connection:
         floor = milliseconds_now() + (settings.issuing.look_ahead_minutes + 1) * 60_000
         queries.set_floor(connection, floor)
     print(f"identifiers begin at {_show(floor)}, past all that can have been given out before")
@@ -116,7 +117,7 @@ def purge(
     _, engine = _current(config)
     before, total = milliseconds_now() - days * _DAY_MS, 0
     while True:
-        with engine.begin() as connection:
+        with writing(engine).begin() as connection:
             count = queries.purge_chunk(connection, before)
         if not count:
             break

@@ -80,13 +80,13 @@ class Ledger:
         storage = await asyncio.to_thread(open_storage, url)
         try:
             purpose = "certification" if certification else "online"
-            found = await storage.call(lambda connection: queries.claim_purpose(connection, purpose))
+            found = await storage.write(lambda connection: queries.claim_purpose(connection, purpose))
             _require_purpose(found, purpose)
             host, process = socket.gethostname(), os.getpid()
-            instance = await storage.call(
+            instance = await storage.write(
                 lambda connection: queries.register_instance(connection, now(), host, process)
             )
-            clients = await storage.call(queries.clients)
+            clients = await storage.read(queries.clients)
         except BaseException:
             storage.close()
             raise
@@ -130,7 +130,7 @@ class Ledger:
         number = await self._client(client)
         if number is None:
             return None
-        row = await self._storage.call(lambda connection: queries.find(connection, number, request_id))
+        row = await self._storage.read(lambda connection: queries.find(connection, number, request_id))
         if row is None:
             return None
         answer = self._cipher.open(row.answer_key, row.answer, client, request_id, row.fingerprint)
@@ -148,9 +148,9 @@ class Ledger:
         number = None if wanted.client is None else await self._client(wanted.client)
         if wanted.client is not None and number is None:
             return []
-        rows = await self._storage.call(lambda connection: queries.list_issuances(connection, wanted, number, limit))
+        rows = await self._storage.read(lambda connection: queries.list_issuances(connection, wanted, number, limit))
         if any(row.client_id not in self._names for row in rows):
-            self._learn(await self._storage.call(queries.clients))
+            self._learn(await self._storage.read(queries.clients))
         return [
             Issuance(
                 row=row.id,
@@ -164,15 +164,15 @@ class Ledger:
 
     async def clock_mark(self) -> ClockMark:
         """Read the clock's mark. Raises LedgerUnavailable."""
-        return await self._storage.call(queries.clock_mark)
+        return await self._storage.read(queries.clock_mark)
 
     async def forget_identifiers(self) -> int:
         """Forget requests, tokens and meters, in a certification ledger; return how many meters there were."""
-        return await self._storage.call(queries.forget_identifiers)
+        return await self._storage.write(queries.forget_identifiers)
 
     async def ping(self) -> None:
         """Raise LedgerUnavailable unless the database answers."""
-        await self._storage.call(queries.ping)
+        await self._storage.read(queries.ping)
 
     async def close(self) -> None:
         """Let go of the database."""
@@ -185,11 +185,11 @@ class Ledger:
     async def _client(self, name: str) -> int | None:
         """Return a client's number; another appliance may have met it first."""
         if name not in self._clients:
-            self._learn(await self._storage.call(queries.clients))
+            self._learn(await self._storage.read(queries.clients))
         return self._clients.get(name)
 
     async def _add_client(self, name: str) -> None:
-        number = await self._storage.call(lambda connection: queries.add_client(connection, name))
+        number = await self._storage.write(lambda connection: queries.add_client(connection, name))
         self._learn({name: number})
 
     def _commit_rows(self, work: Work, entries: Sequence[Entry], epoch: int) -> Commit:

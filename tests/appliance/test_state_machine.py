@@ -160,7 +160,7 @@ class Platform(RuleBasedStateMachine):
         def confirm(connection: Any) -> None:
             queries.confirm_clock(connection, self.clock.milliseconds(), "operator", "test")
 
-        self.run(self.worlds[0].ledger._storage.call(confirm))
+        self.run(self.worlds[0].ledger._storage.write(confirm))
         for world in self.worlds:
             world.guard.learn(self.run(world.ledger.clock_mark()))
 

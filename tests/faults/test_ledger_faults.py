@@ -155,7 +155,8 @@ def stepped(tmp_path: Path) -> Iterator[tuple[System, Callable[[float], None]]]:
     environment = {"LD_PRELOAD": str(library), "KEYWATT_TEST_CLOCK": str(file)}
     os.environ.update(environment)
     try:
-        with running("online", CONTEXTS + RULES) as system:
+        edits = [("appliance/appliance.toml", "restart_forward_hours = 10000", "restart_forward_hours = 168")]
+        with running("online", CONTEXTS + RULES, edits) as system:
             yield system, step
     finally:
         for name in environment:

@@ -11,6 +11,7 @@ from appliance.errors import ConfigurationInvalid, LedgerUnavailable
 from appliance.ledger.storage import postgresql, sqlite
 from appliance.ledger.storage.rows import Storage
 from appliance.ledger.storage.schema import HEAD
+from appliance.ledger.storage.writing import writing
 
 
 def make_engine(url: str) -> Engine:
@@ -55,7 +56,7 @@ def upgrade(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).resolve().parents[1] / "migrations"))
     try:
-        with engine.begin() as connection:
+        with writing(engine).begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     except sqlalchemy.exc.SQLAlchemyError as error:

@@ -81,8 +81,12 @@ class PostgresStorage:
             # The pool may have held connections of a server that has restarted since; nothing was done yet.
             return await self.run(self._begin, lookup)
 
-    async def call(self, work: Callable[[Connection], T]) -> T:
-        """Run a query in a transaction of its own; raises LedgerUnavailable."""
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a query; raises LedgerUnavailable."""
+        return await self.run(self._in_transaction, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a change in a transaction of its own; raises LedgerUnavailable."""
         return await self.run(self._in_transaction, work)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from appliance.ledger.storage.schema import clients as client_table
 from appliance.ledger.storage.schema import clock, confirmations, instances, meters, requests, settings, tokens
 from sts.token_identifier import BaseDate
 
-_PURGE_CHUNK = 5000
+_PURGE_CHUNK = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -176,7 +176,7 @@ def forget_identifiers(connection: Connection) -> int:
 
 
 def purge_chunk(connection: Connection, before: int) -> int:
-    """Delete up to 5,000 requests older than ``before`` (milliseconds), with their tokens; return how many."""
+    """Delete up to 1,000 requests older than ``before`` (milliseconds), with their tokens; return how many."""
     _, high = row_range(None, before)
     ids = (
         connection.execute(

@@ -68,8 +68,12 @@ class Storage(Protocol):
         """Read, and lock where others share the ledger; raises LedgerUnavailable or LedgerConflict."""
         ...
 
-    async def call(self, work: Callable[[Connection], T]) -> T:
-        """Run a query in a transaction of its own; raises LedgerUnavailable."""
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a query; raises LedgerUnavailable."""
+        ...
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a change in a transaction of its own; raises LedgerUnavailable."""
         ...
 
     def close(self) -> None:

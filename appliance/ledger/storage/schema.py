@@ -39,6 +39,7 @@ requests = Table(
     Column("answer_key", SmallInteger, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     UniqueConstraint("client_id", "request_id", name="request_once"),
+    Index("request_of_client", "client_id", "id"),
 )
 """One row for each request that was answered; the id carries the time (records.RowNumbers)."""
 

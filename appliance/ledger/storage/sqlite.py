@@ -24,6 +24,7 @@ from sqlalchemy import Connection, Engine, event
 from appliance.errors import ConfigurationInvalid, LedgerConflict, LedgerUnavailable
 from appliance.ledger.storage.rows import Commit, FoundRequest, LastIdentifiers, Lookup
 from appliance.ledger.storage.threads import StorageThreads
+from appliance.ledger.storage.writing import WRITES, writing
 
 _CHUNK_MAX = 256
 _CACHE_KIB = 64 * 1024
@@ -89,7 +90,9 @@ def make_engine(path: Path) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # Who reads takes no lock: a count over ten million rows must not hold up a sale.
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begin)
@@ -123,6 +126,8 @@ class SqliteStorage:
         except OSError as error:
             raise ConfigurationInvalid(f"{path}: {error.strerror}") from None
         self._thread = StorageThreads(1, "ledger")
+        # Lists may take long; they have a thread and a connection of their own.
+        self._readers = StorageThreads(1, "ledger-lists")
         self._open: sqlite3.Connection | None = None
 
     async def begin(self, lookup: Lookup) -> SqliteWork:
@@ -130,13 +135,18 @@ class SqliteStorage:
         found, lasts = await self._run(len(lookup.requests), self._begin, lookup)
         return SqliteWork(self, found, lasts)
 
-    async def call(self, work: Callable[[Connection], T]) -> T:
-        """Run a query in a transaction of its own; raises LedgerUnavailable."""
-        return await self._thread.run(self._in_transaction, work)
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a query; raises LedgerUnavailable."""
+        return await self._readers.run(self._in_transaction, self.engine, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Run a change in a transaction of its own; raises LedgerUnavailable."""
+        return await self._thread.run(self._in_transaction, writing(self.engine), work)
 
     def close(self) -> None:
         """Finish what is under way and give the file free."""
         self._thread.close()
+        self._readers.close()
         if self._open is not None:
             self._open.close()
         self.engine.dispose()
@@ -214,9 +224,10 @@ class SqliteStorage:
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
 
-    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+    @staticmethod
+    def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.begin() as connection:
+            with engine.begin() as connection:
                 return work(connection)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise LedgerUnavailable(f"the ledger cannot be used: {type(error).__name__}") from error

@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("answer", sa.LargeBinary, nullable=False),
         sa.UniqueConstraint("client_id", "request_id", name="request_once"),
     )
+    op.create_index("request_of_client", "requests", ["client_id", "id"])
     op.create_table(
         "tokens",
         sa.Column("request", sa.BigInteger, primary_key=True, autoincrement=False),
