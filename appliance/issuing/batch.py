@@ -41,6 +41,7 @@ from sts.identifiers import EncryptionAlgorithm
 from sts.token_identifier import TokenIdentifier
 
 CERTIFICATION_RANDOM_NUMBER = 5
+_RANDOM_POOL = 64
 _KEY_CHANGE_ORDER = (3, 4, 8, 9)
 _REFUSALS = (StsError, HsmError, ApplianceError)
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class Batch:
     automatic_key_change: bool
     now: Callable[[], datetime]
     _local: datetime | None = field(default=None, init=False)
+    _random: bytearray = field(default_factory=bytearray, init=False)
 
     async def plan(self, job: Job) -> None:
         """Find out what the module is to be asked for a job; a refusal is its outcome."""
@@ -243,7 +245,11 @@ class Batch:
     def _random_number(self, token_class: int, subclass: int) -> int:
         if unit_of(token_class, subclass) is Unit.CURRENCY:
             return 0
-        return CERTIFICATION_RANDOM_NUMBER if self.view.certification else os.urandom(1)[0] & 0xF
+        if self.view.certification:
+            return CERTIFICATION_RANDOM_NUMBER
+        if not self._random:
+            self._random = bytearray(os.urandom(_RANDOM_POOL))
+        return self._random.pop() & 0xF
 
     # --- the module ---------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from appliance.issuing.orders import Submission
 
 logger = structlog.get_logger("keywatt.appliance")
 _BATCH_MAX = 500
+_BATCH_LARGE = 200
 _QUIET_TURNS = 8
 _GATHER_SECONDS = 0.005
 
@@ -129,13 +130,18 @@ class Pipeline:
             loop.call_soon(self._pump)
             return
         self._is_scheduled = False
-        while self._queue and len(self._running) < self._issuer.lanes:
+        while self._queue and self._may_begin():
             batch = self._form()
             if not batch:
                 return
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._finished)
+
+    def _may_begin(self) -> bool:
+        # A second batch beside the first only if it is a large one: two half-full ones cost more than one full.
+        under_way = len(self._running)
+        return not under_way or (under_way < self._issuer.lanes and len(self._queue) >= _BATCH_LARGE)
 
     def _form(self) -> list[_Ticket]:
         """Take what may go together: no meter that is under way, nothing that nobody waits for any more."""

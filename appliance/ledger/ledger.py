@@ -195,8 +195,9 @@ class Ledger:
     def _commit_rows(self, work: Work, entries: Sequence[Entry], epoch: int) -> Commit:
         now, number = self._now(), self._cipher.current
         requests, tokens, lasts = [], [], dict(work.lasts)
-        for row, entry in zip(self._rows.take(now, len(entries)), entries, strict=True):
-            sealed = self._cipher.seal(entry.answer, entry.client, entry.request_id, entry.fingerprint)
+        nonces = self._cipher.nonces(len(entries))
+        for row, nonce, entry in zip(self._rows.take(now, len(entries)), nonces, entries, strict=True):
+            sealed = self._cipher.seal(nonce, entry.answer, entry.client, entry.request_id, entry.fingerprint)
             client = self._clients[entry.client]
             requests.append((row, client, entry.request_id, entry.fingerprint, int(entry.method), number, sealed))
             for position, token in enumerate(entry.tokens):

@@ -28,8 +28,8 @@ from appliance.ledger.storage.writing import WRITES, writing
 
 _CHUNK_MAX = 256
 _CACHE_KIB = 64 * 1024
-# Up to so many rows cost less than waking a thread and being woken by it.
-_INLINE_MAX = 64
+# So few rows cost less than waking a thread and being woken by it.
+_INLINE_MAX = 2
 _CHECKPOINT_PAGES = 4000
 _BUSY_SECONDS = 5
 T = TypeVar("T")
@@ -115,7 +115,7 @@ def lock_file(path: Path) -> int:
 class SqliteStorage:
     """Reads and commits on one connection, one after the other."""
 
-    lanes = 1
+    lanes = 2
     is_shared = False
 
     def __init__(self, engine: Engine) -> None:

@@ -210,7 +210,7 @@ async def test_answers_open_with_their_own_key_in_their_own_row_only(ledger_url:
     # Whoever writes to the database cannot pass one sale's token off as another's.
     path.write_text("1 " + "00" * 32 + "\n")
     sealed = AnswerCipher.read(path)
-    box = sealed.seal(b"x", "alice", one.request_id, bytes(32))
+    box = sealed.seal(bytes(12), b"x", "alice", one.request_id, bytes(32))
     assert sealed.open(1, box, "alice", one.request_id, bytes(32)) == b"x"
     for client, request_id, fingerprint in (
         ("bob", one.request_id, bytes(32)),
