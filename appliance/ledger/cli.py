@@ -129,7 +129,7 @@ def purge(
 
 @app.command()
 def check(config: Config = CONFIG) -> None:
-    """Look for damage: the file, tokens without a request, identifiers above a meter's last. Reads all of it."""
+    """Look for damage: the file, and tokens without a request. Reads all of it."""
     _, engine = _current(config)
     with engine.connect() as connection:
         wrong = queries.integrity(connection)

@@ -15,7 +15,7 @@ from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, 
 from appliance.ledger.storage import queries
 from appliance.ledger.storage.open import open_storage
 from appliance.ledger.storage.rows import Commit, Lookup, Storage, Work
-from sts.token_identifier import RESERVED_MINUTE, BaseDate
+from sts.token_identifier import BaseDate
 
 _COLUMN = {BaseDate.BDT_1993: 0, BaseDate.BDT_2014: 1, BaseDate.BDT_2035: 2}
 _MARK_EVERY_MS = 1000
@@ -192,9 +192,9 @@ class Ledger:
         number = await self._storage.write(lambda connection: queries.add_client(connection, name))
         self._learn({name: number})
 
-    def _commit_rows(self, work: Work, entries: Sequence[Entry], epoch: int) -> Commit:
+    def _commit_rows(self, entries: Sequence[Entry], epoch: int) -> Commit:
         now, number = self._now(), self._cipher.current
-        requests, tokens, lasts = [], [], dict(work.lasts)
+        requests, tokens = [], []
         nonces = self._cipher.nonces(len(entries))
         for row, nonce, entry in zip(self._rows.take(now, len(entries)), nonces, entries, strict=True):
             sealed = self._cipher.seal(nonce, entry.answer, entry.client, entry.request_id, entry.fingerprint)
@@ -216,24 +216,11 @@ class Ledger:
                         str(token.value),
                     )
                 )
-                if token.meter is None or token.base_date is None or token.identifier is None:
-                    continue
-                if token.identifier % 1440 != RESERVED_MINUTE:
-                    before = lasts.get(token.meter, [None, None, None])
-                    column = _COLUMN[token.base_date]
-                    if (before[column] or -1) < token.identifier:
-                        lasts[token.meter] = [*before[:column], token.identifier, *before[column + 1 :]]
-        meters = [(meter, *marks) for meter, marks in lasts.items() if work.lasts.get(meter) is not marks]
         clock = (now, epoch, now) if now - self._marked >= _MARK_EVERY_MS else None
-        return Commit(
-            requests=requests,
-            tokens=tokens,
-            meters=meters,  # type: ignore[arg-type]  # three marks each
-            clock=clock,
-        )
+        return Commit(requests=requests, tokens=tokens, clock=clock)
 
     async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int) -> None:
-        commit = self._commit_rows(work, entries, epoch)
+        commit = self._commit_rows(entries, epoch)
         await work.commit(commit)
         self.commits += 1
         if commit.clock is not None:

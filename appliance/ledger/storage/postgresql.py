@@ -14,7 +14,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
 
 from appliance.errors import LedgerConflict, LedgerUnavailable
-from appliance.ledger.storage.rows import Commit, FoundRequest, LastIdentifiers, Lookup
+from appliance.ledger.storage.rows import LAST_IDENTIFIERS, Commit, FoundRequest, LastIdentifiers, Lookup
 from appliance.ledger.storage.threads import StorageThreads
 
 _LANES = 4
@@ -26,9 +26,11 @@ _SESSION = (
 T = TypeVar("T")
 
 _NEW_METERS = "INSERT INTO meters (meter) SELECT * FROM unnest(%s::bigint[]) ON CONFLICT DO NOTHING"
-_LOCK_METERS = (
-    "SELECT meter, last_1993, last_2014, last_2035 FROM meters"
-    " WHERE meter = ANY(%s::bigint[]) ORDER BY meter FOR UPDATE"
+_LOCK_METERS = "SELECT meter FROM meters WHERE meter = ANY(%s::bigint[]) ORDER BY meter FOR UPDATE"
+# psycopg reads a percent sign as the beginning of a parameter.
+_LASTS = (
+    f"SELECT meter, {LAST_IDENTIFIERS.replace('%', '%%')}"  # noqa: S608 - our own SQL
+    " FROM unnest(%s::bigint[]) AS wanted (meter)"
 )
 _FIND = (
     "SELECT place, fingerprint, method, answer_key, answer"
@@ -38,17 +40,12 @@ _FIND = (
 _TYPES = {
     "requests": ("bigint", "int", "bytea", "bytea", "smallint", "smallint", "bytea"),
     "tokens": ("bigint", "smallint", "bigint", "smallint", "int", "int", "smallint", "smallint", "smallint", "text"),
-    "meters": ("bigint", "int", "int", "int"),
 }
 _ARRAYS = {table: ", ".join(f"%s::{name}[]" for name in types) for table, types in _TYPES.items()}
 _INSERT = {
     table: f"INSERT INTO {table} SELECT * FROM unnest({_ARRAYS[table]})"  # noqa: S608 - our own names
     for table in ("requests", "tokens")
 }
-_UPDATE_METERS = (
-    "UPDATE meters SET last_1993 = new.a, last_2014 = new.b, last_2035 = new.c"  # noqa: S608 - our own names
-    f" FROM unnest({_ARRAYS['meters']}) AS new (meter, a, b, c) WHERE meters.meter = new.meter"
-)
 _CLOCK = "UPDATE clock SET high_water = %s WHERE epoch = %s AND coalesce(high_water, 0) < %s"
 _TAKEN = "SELECT 1 FROM tokens WHERE meter = %s AND base_date = %s AND identifier = %s"
 
@@ -108,7 +105,9 @@ class PostgresStorage:
                 cursors = []
                 if lookup.meters:
                     connection.execute(_NEW_METERS, (lookup.meters,))
-                    cursors.append(connection.execute(_LOCK_METERS, (lookup.meters,)))
+                    connection.execute(_LOCK_METERS, (lookup.meters,))
+                    # A statement of its own: it sees what whoever held the locks has committed.
+                    cursors.append(connection.execute(_LASTS, (lookup.meters,)))
                 # Read after the locks: whoever held them may have answered one of these requests.
                 columns = [list(column) for column in zip(*lookup.requests, strict=True)]
                 cursors.append(connection.execute(_FIND, columns))
@@ -194,7 +193,6 @@ class PostgresWork:
         with self._connection.pipeline():
             for table in ("requests", "tokens"):
                 self._all(_INSERT[table], commit.requests if table == "requests" else commit.tokens)
-            self._all(_UPDATE_METERS, commit.meters)
             if commit.clock is not None:
                 self._connection.execute(_CLOCK, commit.clock)
             self._connection.commit()

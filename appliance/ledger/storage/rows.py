@@ -12,6 +12,14 @@ T = TypeVar("T")
 FoundRequest = tuple[int, bytes, int, int, bytes]
 """Place in the lookup, fingerprint, method, number of the answer's key, sealed answer."""
 
+# The last one is found at the leaf of the index that the next one goes to: nothing else need be read or kept for it.
+LAST_IDENTIFIERS = ", ".join(
+    "(SELECT identifier FROM tokens WHERE tokens.meter = wanted.meter"  # noqa: S608 - our own numbers
+    f" AND base_date = {base_date} AND identifier % 1440 <> 1 ORDER BY identifier DESC LIMIT 1)"
+    for base_date in (93, 14, 35)
+)
+"""SQL for the last ordinary identifier of ``wanted.meter``, for each base date."""
+
 LastIdentifiers = dict[int, list[int | None]]
 """By meter: the last identifier for 1993, 2014, 2035."""
 
@@ -26,11 +34,10 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What to write: rows of requests, tokens and meters; the clock as (mark, epoch, mark)."""
+    """What to write: rows of requests and tokens; the clock as (mark, epoch, mark)."""
 
     requests: list[tuple[int, int, bytes, bytes, int, int, bytes]]
     tokens: list[tuple[int, int, int | None, int | None, int | None, int | None, int | None, int, int, str]]
-    meters: list[tuple[int, int | None, int | None, int | None]]
     clock: tuple[int, int, int] | None
 
 

@@ -68,11 +68,8 @@ meters = Table(
     "meters",
     metadata,
     Column("meter", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
-    Column("last_1993", Integer),
-    Column("last_2014", Integer),
-    Column("last_2035", Integer),
 )
-"""Last ordinary identifier of each meter, for each base date; on a shared ledger also what a meter is locked by."""
+"""What a meter is locked by on a shared ledger, and nothing more; not used on SQLite."""
 
 clock = Table(
     "clock",

@@ -22,7 +22,7 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 
 from appliance.errors import ConfigurationInvalid, LedgerConflict, LedgerUnavailable
-from appliance.ledger.storage.rows import Commit, FoundRequest, LastIdentifiers, Lookup
+from appliance.ledger.storage.rows import LAST_IDENTIFIERS, Commit, FoundRequest, LastIdentifiers, Lookup
 from appliance.ledger.storage.threads import StorageThreads
 from appliance.ledger.storage.writing import WRITES, writing
 
@@ -34,16 +34,13 @@ _CHECKPOINT_PAGES = 4000
 _BUSY_SECONDS = 5
 T = TypeVar("T")
 
-_COLUMNS = {"requests": 7, "tokens": 10, "meters": 4}
-_MERGE = " ON CONFLICT (meter) DO UPDATE SET " + ", ".join(
-    f"last_{year} = excluded.last_{year}" for year in (1993, 2014, 2035)
-)
+_COLUMNS = {"requests": 7, "tokens": 10}
 
 
 @functools.cache
 def _insert(table: str, rows: int) -> str:
     row = "(" + ", ".join("?" * _COLUMNS[table]) + ")"
-    return f"INSERT INTO {table} VALUES " + ", ".join([row] * rows) + (_MERGE if table == "meters" else "")  # noqa: S608
+    return f"INSERT INTO {table} VALUES " + ", ".join([row] * rows)  # noqa: S608
 
 
 @functools.cache
@@ -57,9 +54,10 @@ def _find(rows: int) -> str:
 
 @functools.cache
 def _lasts(rows: int) -> str:
+    values = ", ".join(["(?)"] * rows)
     return (
-        "SELECT json_group_array(json_array(meter, last_1993, last_2014, last_2035)) FROM meters "  # noqa: S608
-        f"WHERE meter IN ({', '.join('?' * rows)})"
+        f"WITH wanted (meter) AS (VALUES {values}) "  # noqa: S608 - placeholders only
+        f"SELECT json_group_array(json_array(meter, {LAST_IDENTIFIERS})) FROM wanted WHERE meter IS NOT NULL"
     )
 
 
@@ -213,8 +211,8 @@ class SqliteStorage:
         try:
             execute = self._connection().execute
             execute("BEGIN IMMEDIATE")
-            for table, rows in (("requests", commit.requests), ("tokens", commit.tokens), ("meters", commit.meters)):
-                _insert_all(execute, table, rows)
+            _insert_all(execute, "requests", commit.requests)
+            _insert_all(execute, "tokens", commit.tokens)
             if commit.clock is not None:
                 execute("UPDATE clock SET high_water = ? WHERE epoch = ? AND coalesce(high_water, 0) < ?", commit.clock)
             execute("COMMIT")

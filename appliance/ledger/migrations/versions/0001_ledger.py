@@ -45,9 +45,6 @@ def upgrade() -> None:
     op.create_table(
         "meters",
         sa.Column("meter", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False),
-        sa.Column("last_1993", sa.Integer),
-        sa.Column("last_2014", sa.Integer),
-        sa.Column("last_2035", sa.Integer),
     )
     clock = op.create_table(
         "clock",
