@@ -14,6 +14,8 @@ from appliance.config import ApplianceSettings
 from appliance.errors import ConfigurationInvalid
 
 logger = structlog.get_logger("keywatt.appliance")
+EXIT_CONFIGURATION = 2
+EXIT_UNAVAILABLE = 3
 _POLL_SECONDS = 0.1
 _RESTART_SECONDS = 1.0
 _STOP_SECONDS = 20.0
@@ -54,10 +56,10 @@ class _Children:
                 if code is None:
                     continue
                 logger.error("process-ended", code=code)
-                if code == 2:
+                if code == EXIT_CONFIGURATION:
                     # It has said why; the others would fall over the same thing.
                     self.end()
-                    return 2
+                    return EXIT_CONFIGURATION
                 time.sleep(_RESTART_SECONDS)
                 self.running[place] = self._start()
         self.end()

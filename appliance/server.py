@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -42,6 +41,7 @@ from hsm.status import Profile
 logger = structlog.get_logger("keywatt.appliance")
 _MODULE_WAIT_SECONDS = 30.0
 _HEALTH_SECONDS = 0.5
+_HEALTH_PATIENCE_SECONDS = 3.0
 _CLOCK_SECONDS = 1.0
 _ALARM_SECONDS = 60.0
 _DRAIN_SECONDS = 10.0
@@ -82,13 +82,17 @@ async def _watch_health(
 ) -> None:
     """Say NOT_SERVING while module, ledger or clock do not allow a token, so that a load balancer looks elsewhere."""
     while True:
-        state: int = health_pb2.HealthCheckResponse.SERVING
+        state: int = health_pb2.HealthCheckResponse.NOT_SERVING
         try:
-            await client.status()
-            await ledger.ping()
+            async with asyncio.timeout(_HEALTH_PATIENCE_SECONDS):
+                await client.status()
+                await ledger.ping()
             guard.now()
-        except (HsmError, ApplianceError):
-            state = health_pb2.HealthCheckResponse.NOT_SERVING
+            state = health_pb2.HealthCheckResponse.SERVING
+        except (HsmError, ApplianceError, TimeoutError):
+            pass
+        except Exception as error:  # noqa: BLE001 - whoever watches must go on watching
+            logger.warning("health-unknown", error=type(error).__name__)
         for name in services:
             await servicer.set(name, state)
         await asyncio.sleep(_HEALTH_SECONDS)
@@ -98,8 +102,13 @@ async def _watch_clock(ledger: Ledger, guard: TimeGuard) -> None:
     """Raise the alarm when the clock steps, and take in what an operator confirms."""
     alarmed = 0.0
     while True:
-        with contextlib.suppress(LedgerUnavailable):
-            guard.learn(await ledger.clock_mark())
+        try:
+            async with asyncio.timeout(_HEALTH_PATIENCE_SECONDS):
+                guard.learn(await ledger.clock_mark())
+        except (ApplianceError, TimeoutError):
+            pass
+        except Exception as error:  # noqa: BLE001 - whoever watches must go on watching
+            logger.warning("clock-mark-unknown", error=type(error).__name__)
         step = guard.step()
         now = asyncio.get_running_loop().time()
         if step and now - alarmed > _ALARM_SECONDS:
@@ -251,5 +260,5 @@ def main() -> int:
         uvloop.run(serve(settings))
     except (ApplianceError, HsmError) as error:
         print(f"keywatt-appliance: {error.reason}: {error}\n{error.hint}", file=sys.stderr)
-        return 2
+        return processes.EXIT_CONFIGURATION if isinstance(error, ConfigurationInvalid) else processes.EXIT_UNAVAILABLE
     return 0

@@ -36,8 +36,10 @@ _UNCERTAIN = frozenset(
         grpc.StatusCode.DEADLINE_EXCEEDED,
         grpc.StatusCode.CANCELLED,
         grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
     }
 )
+_UNFORESEEN = frozenset({"", "INTERNAL_ERROR"})
 
 
 class ClientError(Exception):
@@ -163,7 +165,7 @@ class KeywattClient:
             try:
                 return self.call(method, request)
             except ClientError as error:
-                passes = error.retryable or (not error.reason and error.code in _UNCERTAIN)
+                passes = error.retryable or (error.reason in _UNFORESEEN and error.code in _UNCERTAIN)
                 if not passes or time.monotonic() + pause > end:
                     raise
             # Many clients that lost the same server do not come back in step.

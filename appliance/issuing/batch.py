@@ -328,10 +328,12 @@ class Batch:
         return delivered, (*before_entries, entry)
 
 
-def settle_stored(job: Job, stored: Stored) -> None:
+def settle_stored(job: Job, stored: Stored | ApplianceError) -> None:
     """Give a job the answer that it got before, or refuse another request under the same id."""
     submission = job.submission
-    if stored.fingerprint == submission.fingerprint:
+    if isinstance(stored, ApplianceError):
+        job.outcome = stored
+    elif stored.fingerprint == submission.fingerprint:
         job.outcome = stored.answer
     else:
         job.outcome = RequestIdReused("this request id was used for another request")

@@ -21,6 +21,7 @@ logger = structlog.get_logger("keywatt.appliance")
 _BATCH_MAX = 500
 _BATCH_LARGE = 200
 _QUIET_TURNS = 8
+_HELD_UP_SECONDS = 0.05
 _GATHER_SECONDS = 0.005
 
 
@@ -44,12 +45,19 @@ class _Call:
 class _Ticket:
     """One request in the queue or under way, and every call that waits for it."""
 
-    __slots__ = ("meter", "submission", "waiting")
+    __slots__ = ("deadline", "meter", "submission", "waiting")
 
     def __init__(self, submission: Submission, call: _Call, place: int) -> None:
         self.submission = submission
         self.meter = submission.meter
+        self.deadline = submission.deadline
         self.waiting = [(call, place)]
+
+    def join(self, call: _Call, place: int, deadline: float | None) -> None:
+        """Let another call wait for the same answer; who has more time keeps the request alive."""
+        self.waiting.append((call, place))
+        if self.deadline is not None:
+            self.deadline = None if deadline is None else max(self.deadline, deadline)
 
     def settle(self, outcome: Outcome) -> None:
         for call, place in self.waiting:
@@ -71,9 +79,9 @@ class Pipeline:
         self._tickets: dict[tuple[str, bytes], _Ticket] = {}
         self._busy_meters: set[int] = set()
         self._running: set[asyncio.Task[None]] = set()
-        self._is_scheduled = False
+        self._is_scheduled = self._is_waiting = False
         self._seen = self._quiet = 0
-        self._first = 0.0
+        self._first = self._begun = 0.0
         self._is_loaded = False
         self.batches = 0
         """Batches begun."""
@@ -104,7 +112,7 @@ class Pipeline:
         ticket = self._tickets.get(name)
         if ticket is not None:
             if ticket.submission.fingerprint == submission.fingerprint:
-                ticket.waiting.append((call, place))
+                ticket.join(call, place, submission.deadline)
             else:
                 call.settle(place, RequestIdReused("this request id is under way for another request"))
         elif len(self._tickets) >= self._queue_max:
@@ -134,14 +142,28 @@ class Pipeline:
             batch = self._form()
             if not batch:
                 return
+            self._begun = asyncio.get_running_loop().time()
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._finished)
+        if self._queue and self._running and not self._is_waiting:
+            self._is_waiting = True
+            loop.call_later(_HELD_UP_SECONDS, self._look_again)
+
+    def _look_again(self) -> None:
+        """Look once more when what is under way ought to be over."""
+        self._is_waiting = False
+        if self._queue:
+            self._schedule()
 
     def _may_begin(self) -> bool:
         # A second batch beside the first only if it is a large one: two half-full ones cost more than one full.
         under_way = len(self._running)
-        return not under_way or (under_way < self._issuer.lanes and len(self._queue) >= _BATCH_LARGE)
+        if not under_way:
+            return True
+        # Nor do all wait for one that is held up, by a lock of another appliance or by the disk.
+        is_held_up = asyncio.get_running_loop().time() - self._begun > _HELD_UP_SECONDS
+        return under_way < self._issuer.lanes and (is_held_up or len(self._queue) >= _BATCH_LARGE)
 
     def _form(self) -> list[_Ticket]:
         """Take what may go together: no meter that is under way, nothing that nobody waits for any more."""
@@ -152,7 +174,7 @@ class Pipeline:
             ticket = self._queue.popleft()
             if all(call.future.cancelled() for call, _ in ticket.waiting):
                 self._forget(ticket)
-            elif ticket.submission.deadline is not None and ticket.submission.deadline < now:
+            elif ticket.deadline is not None and ticket.deadline < now:
                 self._forget(ticket)
                 ticket.settle(DeadlinePassed("the deadline passed while the request waited; nothing was issued"))
             elif ticket.meter in self._busy_meters:

@@ -61,18 +61,28 @@ class TimeGuard:
         self._floor = mark.floor
         if mark.epoch == self._epoch:
             return
+        # A long pause explains a clock far ahead at a start only: a confirmation speaks of now.
+        starts = self._epoch is None
+        ahead_max = self._policy.restart_forward_hours * 3600 if starts else self._policy.forward_seconds
         self._epoch = mark.epoch
         self._base_wall, self._base_steady = self._wall(), self._steady()
         if mark.milliseconds is None:
             return
         ahead = self._base_wall - mark.milliseconds / 1000
-        if ahead < -self._policy.backward_seconds or ahead > self._policy.restart_forward_hours * 3600:
+        if ahead < -self._policy.backward_seconds or ahead > ahead_max:
             # What the mark says counts as the right time from here on.
             self._base_wall = mark.milliseconds / 1000
 
+    def wall(self) -> datetime:
+        """Return what the wall clock says, aware, right or wrong."""
+        return datetime.fromtimestamp(self._wall(), UTC)
+
     def step(self) -> float:
         """Return by how many seconds the clock has stepped: 0 within policy, else less or more than 0."""
-        wall, now = self._wall(), self._steady()
+        return self._step(self._wall())
+
+    def _step(self, wall: float) -> float:
+        now = self._steady()
         elapsed = now - self._base_steady
         deviation = (wall - self._base_wall) - elapsed
         if not -self._policy.backward_seconds <= deviation <= self._policy.forward_seconds:
@@ -83,8 +93,9 @@ class TimeGuard:
 
     def now(self) -> datetime:
         """Return the present instant, aware; raises ClockStopped."""
-        deviation = self.step()
+        wall = self._wall()
+        deviation = self._step(wall)
         if deviation:
             way = "back" if deviation < 0 else "forward"
             raise ClockStopped(f"the clock stepped {way} by {abs(deviation):.0f} s; nothing is issued")
-        return datetime.fromtimestamp(self._wall(), UTC)
+        return datetime.fromtimestamp(wall, UTC)

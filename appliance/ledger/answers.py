@@ -32,11 +32,13 @@ class AnswerCipher:
 
     Args:
         keys: by number, 32 octets each; the last one seals.
+        path: the file, which is read again when an answer names a key that was not in it at the start.
     """
 
-    def __init__(self, keys: dict[int, bytes]) -> None:
+    def __init__(self, keys: dict[int, bytes], path: Path | None = None) -> None:
         self._ciphers = {number: AESGCM(key) for number, key in keys.items()}
         self._current = list(keys)[-1]
+        self._path = path
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -58,7 +60,7 @@ class AnswerCipher:
             keys[int(match[1])] = bytes.fromhex(match[2])
         if not keys:
             raise ConfigurationInvalid(f"{path}: no ledger key in it")
-        return cls(keys)
+        return cls(keys, path)
 
     @staticmethod
     def add_key(path: Path) -> int:
@@ -90,6 +92,9 @@ class AnswerCipher:
 
     def open(self, number: int, sealed: bytes, client: str, request_id: bytes, fingerprint: bytes) -> bytes:
         """Return the answer; raises AnswerUnreadable if its key is not here, or if it was altered."""
+        if number not in self._ciphers and self._path is not None:
+            # An appliance of the same ledger has started with a newer file.
+            self._ciphers = self.read(self._path)._ciphers | self._ciphers  # noqa: SLF001 - one of ours
         cipher = self._ciphers.get(number)
         if cipher is None:
             raise AnswerUnreadable(f"the answer is sealed with ledger key {number}, which is not in the key file")

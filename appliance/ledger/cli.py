@@ -33,7 +33,7 @@ CONFIG = Path("/etc/keywatt/appliance.toml")
 
 def _engine(config: Path) -> tuple[ApplianceSettings, Engine]:
     settings = ApplianceSettings.read(config)
-    engine = opening.make_engine(settings.ledger.url)
+    engine = opening.make_engine(settings.ledger.url, operator=True)
     database = engine.url.database
     if engine.dialect.name == "sqlite" and database is not None and not Path(database).exists():
         raise LedgerUnavailable(f"{database} does not exist; the appliance makes it at its first start")
@@ -52,11 +52,15 @@ def _show(milliseconds: int | None) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
 
 
+def _milliseconds(moment: datetime | None) -> int:
+    return 0 if moment is None else int(moment.replace(tzinfo=UTC).timestamp() * 1000)
+
+
 @app.command()
 def upgrade(config: Config = CONFIG) -> None:
     """Bring the schema to what this version needs; on PostgreSQL also the first time. Stop every appliance before."""
     settings = ApplianceSettings.read(config)
-    engine = opening.make_engine(settings.ledger.url)
+    engine = opening.make_engine(settings.ledger.url, operator=True)
     before = opening.revision(engine)
     opening.upgrade(engine)
     print(f"schema: {before or 'empty'} -> {opening.revision(engine)}")
@@ -98,13 +102,21 @@ def confirm_clock(
 
 
 @app.command()
-def restored(config: Config = CONFIG) -> None:
+def restored(
+    since: Annotated[
+        datetime | None, typer.Option(help="what this command printed when the same ledger was last restored, UTC")
+    ] = None,
+    config: Config = CONFIG,
+) -> None:
     """After a restore from a backup: let no identifier repeat one that was given out since. Before the first start."""
     settings, engine = _current(config)
     with writing(engine).begin() as connection:
-        floor = milliseconds_now() + (settings.issuing.look_ahead_minutes + 1) * 60_000
+        # Identifiers run ahead of a floor as they run ahead of the clock.
+        ahead = (settings.issuing.look_ahead_minutes + 1) * 60_000
+        floor = max(milliseconds_now(), _milliseconds(since)) + ahead
         queries.set_floor(connection, floor)
     print(f"identifiers begin at {_show(floor)}, past all that can have been given out before")
+    print("Write this time down: a second restore of an older backup before it has passed needs it as --since.")
     print("Sales between the backup and now are not in this ledger: a retry of one of them would issue it again.")
 
 
@@ -115,7 +127,11 @@ def purge(
 ) -> None:
     """Delete requests and tokens older than so many days, in small steps, while the appliance runs."""
     _, engine = _current(config)
-    before, total = milliseconds_now() - days * _DAY_MS, 0
+    with engine.connect() as connection:
+        mark = queries.clock_mark(connection)
+    # A clock that is ahead must not make sales of today old.
+    latest = min(milliseconds_now(), mark.milliseconds or 0)
+    before, total = latest - days * _DAY_MS, 0
     while True:
         with writing(engine).begin() as connection:
             count = queries.purge_chunk(connection, before)

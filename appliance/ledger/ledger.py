@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from time import time_ns
 from typing import Self
 
-from appliance.errors import ConfigurationInvalid
+from appliance.errors import ApplianceError, ConfigurationInvalid
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, Method, RowNumbers, Stored
 from appliance.ledger.storage import queries
 from appliance.ledger.storage.open import open_storage
-from appliance.ledger.storage.rows import Commit, Lookup, Storage, Work
+from appliance.ledger.storage.rows import Commit, FoundRequest, Lookup, Storage, Work
 from sts.token_identifier import BaseDate
 
 _COLUMN = {BaseDate.BDT_1993: 0, BaseDate.BDT_2014: 1, BaseDate.BDT_2035: 2}
@@ -112,18 +112,20 @@ class Ledger:
         )
         work = await self._storage.begin(lookup)
         try:
-            stored = {
-                place: Stored(
-                    fingerprint=fingerprint,
-                    method=Method(method),
-                    answer=self._cipher.open(key, sealed, claims[place].client, claims[place].request_id, fingerprint),
-                )
-                for place, fingerprint, method, key, sealed in work.found
-            }
+            stored = {row[0]: self._open(claims[row[0]], row) for row in work.found}
         except BaseException:
             await work.abandon()
             raise
         return Transaction(self, work, stored)
+
+    def _open(self, claim: Claim, row: FoundRequest) -> Stored | ApplianceError:
+        _, fingerprint, method, key, sealed = row
+        try:
+            answer = self._cipher.open(key, sealed, claim.client, claim.request_id, fingerprint)
+        except ApplianceError as error:
+            # Of this request alone; the others of its batch are not held up by it.
+            return error
+        return Stored(fingerprint=fingerprint, method=Method(method), answer=answer)
 
     async def find(self, client: str, request_id: bytes) -> Issuance | None:
         """Return an issuance with its answer. Raises LedgerUnavailable or AnswerUnreadable."""
@@ -192,8 +194,8 @@ class Ledger:
         number = await self._storage.write(lambda connection: queries.add_client(connection, name))
         self._learn({name: number})
 
-    def _commit_rows(self, entries: Sequence[Entry], epoch: int) -> Commit:
-        now, number = self._now(), self._cipher.current
+    def _commit_rows(self, entries: Sequence[Entry], epoch: int, now: int) -> Commit:
+        number = self._cipher.current
         requests, tokens = [], []
         nonces = self._cipher.nonces(len(entries))
         for row, nonce, entry in zip(self._rows.take(now, len(entries)), nonces, entries, strict=True):
@@ -219,8 +221,8 @@ class Ledger:
         clock = (now, epoch, now) if now - self._marked >= _MARK_EVERY_MS else None
         return Commit(requests=requests, tokens=tokens, clock=clock)
 
-    async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int) -> None:
-        commit = self._commit_rows(entries, epoch)
+    async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int, at: int | None) -> None:
+        commit = self._commit_rows(entries, epoch, self._now() if at is None else at)
         await work.commit(commit)
         self.commits += 1
         if commit.clock is not None:
@@ -230,11 +232,11 @@ class Ledger:
 class Transaction:
     """One batch: what was found, and the way to make it durable. Ends with :meth:`commit` or :meth:`abandon`."""
 
-    def __init__(self, ledger: Ledger, work: Work, stored: dict[int, Stored]) -> None:
+    def __init__(self, ledger: Ledger, work: Work, stored: dict[int, Stored | ApplianceError]) -> None:
         self._ledger = ledger
         self._work = work
         self.stored = stored
-        """By place of the claim: requests that were answered before."""
+        """By place of the claim: requests that were answered before, or why an answer does not open."""
 
     def last(self, meter: int, base_date: BaseDate) -> int | None:
         """Return the last ordinary identifier of a meter that was claimed."""
@@ -244,12 +246,13 @@ class Transaction:
         """Tell whether a meter was given an identifier, reserved ones too. Raises LedgerUnavailable."""
         return await self._work.taken(meter, int(base_date), identifier)
 
-    async def commit(self, entries: Sequence[Entry], *, epoch: int) -> None:
+    async def commit(self, entries: Sequence[Entry], *, epoch: int, at: int | None = None) -> None:
         """Make entries durable; when this returns, they are.
 
         Args:
             entries: what was issued.
             epoch: of the clock's mark that the identifiers were taken under.
+            at: the time that the batch was worked on, in milliseconds; the present if not given.
 
         Raises:
             LedgerUnavailable: nothing of it is durable, or (connection lost at the very end) all of it: the same
@@ -259,7 +262,7 @@ class Transaction:
         if not entries:
             await self._work.abandon()
             return
-        await self._ledger._commit(self._work, entries, epoch)  # noqa: SLF001 - the other half of this class
+        await self._ledger._commit(self._work, entries, epoch, at)  # noqa: SLF001 - the other half of this class
 
     async def abandon(self) -> None:
         """Give up; nothing happened."""

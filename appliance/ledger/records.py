@@ -134,8 +134,9 @@ class ClockMark:
 
 def row_range(since: int | None, until: int | None) -> tuple[int, int]:
     """Return the least row of a time range and the first one past it; rows carry their time in front."""
-    low = (since or 0) << _ID_SHIFT
-    return low, (1 << 63) - 1 if until is None else until << _ID_SHIFT
+    last = (1 << 63) - 1
+    low = min((since or 0) << _ID_SHIFT, last)
+    return low, last if until is None else min(until << _ID_SHIFT, last)
 
 
 class RowNumbers:

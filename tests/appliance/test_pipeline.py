@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from appliance.errors import (
+    AnswerUnreadable,
     ClockStopped,
     DeadlinePassed,
     KeyChangeRequired,
@@ -19,6 +22,7 @@ from appliance.errors import (
     RequestIdReused,
 )
 from appliance.issuing.orders import MeterTestOrder, Timing
+from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger, Transaction
 from appliance.ledger.records import Filter
 from hsm.errors import ModuleInterrupted
@@ -281,3 +285,100 @@ async def test_a_restored_ledger_begins_past_all_that_can_have_been_given(tmp_pa
     assert (await restored.sell(meter=meter(PANS[1])))["identifier"] == before["identifier"] + 31
     await restored.close()
     assert CIPHER.current == 1
+
+
+async def test_an_answer_that_does_not_open_is_nobody_elses_trouble(ledger_url: str) -> None:
+    world = await World(ledger_url).open()
+    sealed = submit()
+    await world.outcome(sealed)
+    await world.close()
+    stranger = World(ledger_url)
+    await stranger.open()
+    stranger.ledger._cipher = AnswerCipher({2: bytes(32)})
+    outcomes = await stranger.pipeline.submit([submit(), sealed, submit()])
+    assert [type(outcome) for outcome in outcomes] == [bytes, AnswerUnreadable, bytes]
+    await stranger.close()
+
+
+async def test_rows_and_mark_carry_the_time_that_was_let_through(world: World) -> None:
+    world.module.gate = asyncio.Event()
+    sale = submit()
+    call = asyncio.create_task(world.outcome(sale))
+    await world.module.until_asked()
+    # While the module works the clock is a year off for a moment.
+    world.clock.steps(365 * 86400)
+    world.module.gate.set()
+    await call
+    world.clock.steps(-365 * 86400)
+    found = await world.ledger.find("alice", sale.request_id)
+    assert found is not None
+    assert found.created.timestamp() == world.clock.wall_seconds
+    assert (await world.ledger.clock_mark()).milliseconds == world.clock.milliseconds()
+
+
+async def test_who_has_more_time_keeps_the_request_alive(world: World) -> None:
+    world.module.gate = asyncio.Event()
+    first = asyncio.create_task(world.outcome(submit()))
+    await world.module.until_asked()
+    now = asyncio.get_running_loop().time()
+    hasty = submit(deadline=now + 0.02)
+    calls = [asyncio.create_task(world.outcome(one)) for one in (hasty, replace(hasty, deadline=now + 60))]
+    await asyncio.sleep(0.1)
+    world.module.gate.set()
+    outcomes = await asyncio.gather(first, *calls)
+    assert all(isinstance(outcome, bytes) for outcome in outcomes)
+
+
+async def test_a_batch_that_is_held_up_does_not_hold_up_other_meters(world: World) -> None:
+    world.module.gate = asyncio.Event()
+    first = asyncio.create_task(world.outcome(submit()))
+    await world.module.until_asked()
+    world.module.is_asked.clear()
+    second = asyncio.create_task(world.outcome(submit(order(meter=meter(PANS[1])))))
+    await asyncio.wait_for(world.module.until_asked(), 10)
+    assert world.module.batches == [1, 1]
+    world.module.gate.set()
+    assert all(isinstance(outcome, bytes) for outcome in await asyncio.gather(first, second))
+
+
+async def test_no_transaction_stays_open_whatever_interrupts_a_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from appliance.ledger.storage import sqlite
+
+    world = await World(f"sqlite:///{tmp_path}/ledger.db").open()
+    sale = submit()
+    real = sqlite._insert_all
+
+    def fail(execute: Callable[..., object], table: str, rows: Sequence[tuple[object, ...]]) -> None:
+        real(execute, table, rows)
+        if table == "tokens":
+            raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_insert_all", fail)
+        assert isinstance(await world.outcome(sale), MemoryError)
+    assert await world.ledger.find("alice", sale.request_id) is None
+    answer = await world.outcome(sale)
+    assert isinstance(answer, bytes)
+    found = await world.ledger.find("alice", sale.request_id)
+    assert found is not None
+    assert found.answer == answer
+    await world.close()
+
+
+async def test_a_foreign_writer_does_not_stop_the_event_loop(tmp_path: Path) -> None:
+    world = await World(f"sqlite:///{tmp_path}/ledger.db").open()
+    await world.sell()
+    foreign = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+    call = asyncio.create_task(world.outcome(submit()))
+    turns = 0
+    while turns < 50:
+        await asyncio.sleep(0.005)
+        turns += 1
+    assert not call.done()
+    foreign.execute("COMMIT")
+    foreign.close()
+    assert isinstance(await call, bytes)
+    await world.close()

@@ -222,6 +222,7 @@ def test_lists_filter_and_page(client: KeywattClient) -> None:
     start = client.call(client.vending.GetIssuance, vending_pb2.GetIssuanceRequest(request_id=made[2]))
     late = {"start_time": start.issuance.create_time}
     assert pages(meter_pan=first, **late) == [made[2::2]]
+    assert pages(meter_pan=first, start_time={"seconds": 253_402_300_799}) == [[]]
     assert pages(meter_pan=first, end_time=start.issuance.create_time) == [made[0:2:2]]
 
 

@@ -96,6 +96,16 @@ def test_a_confirmation_on_another_machine_does_not_make_this_clock_right() -> N
     assert guard.step()
 
 
+def test_a_confirmation_does_not_excuse_a_clock_that_is_ahead_as_a_pause_does() -> None:
+    clock = PlayedClock()
+    guard = make(clock, MARK)
+    clock.steps(6 * 86400)
+    assert guard.step()
+    # Somebody confirmed another machine, whose clock was right all along.
+    guard.learn(ClockMark(milliseconds=MARK, epoch=1, floor=0))
+    assert guard.step()
+
+
 def test_a_floor_is_learned_at_any_time() -> None:
     clock = PlayedClock()
     guard = make(clock)

@@ -14,8 +14,11 @@ from appliance.ledger.storage.schema import HEAD
 from appliance.ledger.storage.writing import writing
 
 
-def make_engine(url: str) -> Engine:
-    """Return an engine for a ledger's URL; raises ConfigurationInvalid for a database that is none of the two."""
+def make_engine(url: str, *, operator: bool = False) -> Engine:
+    """Return an engine for a ledger's URL; raises ConfigurationInvalid for a database that is none of the two.
+
+    An operator's statements may take as long as they need.
+    """
     try:
         parsed = sqlalchemy.make_url(url)
     except sqlalchemy.exc.ArgumentError:
@@ -25,7 +28,7 @@ def make_engine(url: str) -> Engine:
     if parsed.drivername == "postgresql+psycopg":
         if parsed.password is not None:
             raise ConfigurationInvalid("ledger.url: no password here; use a passfile, peer or certificate login")
-        return postgresql.make_engine(url)
+        return postgresql.make_engine(url, 2, postgresql.OPERATOR_SESSION) if operator else postgresql.make_engine(url)
     raise ConfigurationInvalid("ledger.url: give sqlite:///PATH or postgresql+psycopg://HOST/DATABASE")
 
 

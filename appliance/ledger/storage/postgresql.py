@@ -18,11 +18,14 @@ from appliance.ledger.storage.rows import LAST_IDENTIFIERS, Commit, FoundRequest
 from appliance.ledger.storage.threads import StorageThreads
 
 _LANES = 4
+_READERS = 3
 _CONNECT_SECONDS = 3
 # A lock is held for one call of the module; whoever holds it longer is gone.
 _SESSION = (
     "-c synchronous_commit=on -c lock_timeout=3s -c statement_timeout=10s -c idle_in_transaction_session_timeout=8s"
 )
+# Whoever looks after the ledger may take his time.
+OPERATOR_SESSION = "-c synchronous_commit=on -c lock_timeout=10s"
 T = TypeVar("T")
 
 _NEW_METERS = "INSERT INTO meters (meter) SELECT * FROM unnest(%s::bigint[]) ON CONFLICT DO NOTHING"
@@ -50,14 +53,14 @@ _CLOCK = "UPDATE clock SET high_water = %s WHERE epoch = %s AND coalesce(high_wa
 _TAKEN = "SELECT 1 FROM tokens WHERE meter = %s AND base_date = %s AND identifier = %s"
 
 
-def make_engine(url: str, lanes: int = _LANES) -> Engine:
-    """Return an engine with one connection for each lane and one to spare."""
-    return sqlalchemy.create_engine(
-        url,
-        pool_size=lanes + 1,
-        max_overflow=0,
-        connect_args={"options": _SESSION, "connect_timeout": _CONNECT_SECONDS, "application_name": "keywatt"},
-    )
+# A server that is silent is a server that is gone: 10 s, not the system's quarter of an hour.
+_SOCKET = {"keepalives_idle": 3, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+
+
+def make_engine(url: str, connections: int = _LANES + 1, session: str = _SESSION) -> Engine:
+    """Return an engine; ``session`` are settings of the server for each of its connections."""
+    options = {"options": session, "connect_timeout": _CONNECT_SECONDS, "application_name": "keywatt"} | _SOCKET
+    return sqlalchemy.create_engine(url, pool_size=connections, max_overflow=0, connect_args=options)
 
 
 class PostgresStorage:
@@ -69,6 +72,9 @@ class PostgresStorage:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._threads = StorageThreads(_LANES + 1, "ledger")
+        # Lists may take long; they have threads and connections of their own.
+        self._lists = make_engine(engine.url.render_as_string(hide_password=False), _READERS)
+        self._readers = StorageThreads(_READERS, "ledger-lists")
 
     async def begin(self, lookup: Lookup) -> PostgresWork:
         """Lock the meters and read; raises LedgerUnavailable or LedgerConflict."""
@@ -80,15 +86,17 @@ class PostgresStorage:
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a query; raises LedgerUnavailable."""
-        return await self.run(self._in_transaction, work)
+        return await self._readers.run(self._in_transaction, self._lists, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run a change in a transaction of its own; raises LedgerUnavailable."""
-        return await self.run(self._in_transaction, work)
+        return await self.run(self._in_transaction, self.engine, work)
 
     def close(self) -> None:
         """Finish what is under way and close every connection."""
         self._threads.close()
+        self._readers.close()
+        self._lists.dispose()
         self.engine.dispose()
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -119,9 +127,10 @@ class PostgresStorage:
             raise _translated(error) from error
         return PostgresWork(self, pooled, found, lasts)
 
-    def _in_transaction(self, work: Callable[[Connection], T]) -> T:
+    @staticmethod
+    def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
         try:
-            with self.engine.begin() as connection:
+            with engine.begin() as connection:
                 return work(connection)
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise _translated(error) from error

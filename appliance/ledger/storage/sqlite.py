@@ -14,7 +14,7 @@ import functools
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,6 +110,10 @@ def lock_file(path: Path) -> int:
     return descriptor
 
 
+class _Busy(Exception):
+    """Another process holds the lock, and we did not wait for it."""
+
+
 class SqliteStorage:
     """Reads and commits on one connection, one after the other."""
 
@@ -118,7 +122,8 @@ class SqliteStorage:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        path = Path(str(engine.url.database))
+        # By its real name: a link would be locked beside it.
+        path = Path(str(engine.url.database)).resolve()
         try:
             self._lock = lock_file(path)
         except OSError as error:
@@ -127,6 +132,7 @@ class SqliteStorage:
         # Lists may take long; they have a thread and a connection of their own.
         self._readers = StorageThreads(1, "ledger-lists")
         self._open: sqlite3.Connection | None = None
+        self._patience = _BUSY_SECONDS * 1000
 
     async def begin(self, lookup: Lookup) -> SqliteWork:
         """Read what a batch needs; raises LedgerUnavailable."""
@@ -160,8 +166,21 @@ class SqliteStorage:
 
     async def _run(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
         if size <= _INLINE_MAX and not self._thread.is_busy:
-            return work(*arguments)
+            try:
+                with self._impatiently():
+                    return work(*arguments)
+            except _Busy:
+                # Somebody else writes: waiting for it is nothing for the event loop.
+                pass
         return await self._thread.run(work, *arguments)
+
+    @contextlib.contextmanager
+    def _impatiently(self) -> Iterator[None]:
+        self._patience = 0
+        try:
+            yield
+        finally:
+            self._patience = _BUSY_SECONDS * 1000
 
     def _connection(self) -> sqlite3.Connection:
         if self._open is None:
@@ -190,9 +209,15 @@ class SqliteStorage:
                 lasts |= {row[0]: row[1:] for row in json.loads(text)}
         except sqlite3.Error as error:
             self._give_up()
+            if self._patience == 0 and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise _Busy from error
             raise _translated(error) from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
+        except BaseException:
+            # No memory, say. No transaction may stay open: the next batch would read what is not durable.
+            self._give_up()
+            raise
         return found, lasts
 
     def _taken(self, meter: int, base_date: int, identifier: int) -> bool:
@@ -210,6 +235,7 @@ class SqliteStorage:
     def _commit(self, commit: Commit) -> None:
         try:
             execute = self._connection().execute
+            execute(f"PRAGMA busy_timeout = {self._patience}")
             execute("BEGIN IMMEDIATE")
             _insert_all(execute, "requests", commit.requests)
             _insert_all(execute, "tokens", commit.tokens)
@@ -218,9 +244,15 @@ class SqliteStorage:
             execute("COMMIT")
         except sqlite3.Error as error:
             self._give_up()
+            if self._patience == 0 and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise _Busy from error
             raise _translated(error) from error
         except sqlalchemy.exc.SQLAlchemyError as error:
             raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
+        except BaseException:
+            # No memory, say. No transaction may stay open: the next batch would read what is not durable.
+            self._give_up()
+            raise
 
     @staticmethod
     def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:

@@ -37,7 +37,7 @@ class StorageThreads:
         return self._under_way > 0
 
     async def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run blocking work and return or raise what it does; it is finished even if the caller is cancelled."""
+        """Run blocking work and return or raise what it does; it is not begun if the caller was cancelled before."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._under_way += 1
@@ -55,7 +55,8 @@ class StorageThreads:
         while (job := self._queue.get()) is not None:
             work, arguments, future, loop = job
             try:
-                result = work(*arguments)
+                # Of a call that was given up nobody wants to know any more; commits are never given up.
+                result = None if future.cancelled() else work(*arguments)
             except Exception as error:  # noqa: BLE001 - it belongs to the caller
                 self._answer(loop, future, None, error)
             else:
