@@ -45,7 +45,7 @@ from tests.support.system import ROOT, System, free_port, running
 BUILD = ROOT / "build" / "performance"
 SERVICE = "/keywatt.vending.v1.VendingService/"
 TICK = os.sysconf("SC_CLK_TCK")
-console = Console(width=150, highlight=False)
+console = Console(width=170, highlight=False)
 
 
 @dataclass
