@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from appliance import clock
@@ -114,8 +114,11 @@ class Issuer:
         view = await self._catalogue.view()
         # Tests give the time of each token themselves; the ledger's rows carry the wall clock all the same.
         present = self._guard.wall() if view.certification else self._guard.now()
-        # One batch, one time: what the guard let through is what tokens, rows and mark carry.
-        now: Callable[[], datetime] = lambda: present  # noqa: E731 - a constant
+
+        def now() -> datetime:
+            # One batch, one time: what the guard let through is what tokens, rows and mark carry.
+            return present
+
         floor = self._guard.floor
         return Batch(
             view=view,

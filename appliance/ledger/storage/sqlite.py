@@ -192,8 +192,24 @@ class SqliteStorage:
         connection: sqlite3.Connection = self._open
         return connection
 
-    def _begin(self, lookup: Lookup) -> tuple[list[FoundRequest], LastIdentifiers]:
+    @contextlib.contextmanager
+    def _guarded(self) -> Iterator[None]:
         try:
+            yield
+        except sqlite3.Error as error:
+            self._give_up()
+            if self._patience == 0 and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+                raise _Busy from error
+            raise _translated(error) from error
+        except sqlalchemy.exc.SQLAlchemyError as error:
+            raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
+        except BaseException:
+            # No memory, say. No transaction may stay open: the next batch would read what is not durable.
+            self._give_up()
+            raise
+
+    def _begin(self, lookup: Lookup) -> tuple[list[FoundRequest], LastIdentifiers]:
+        with self._guarded():
             connection = self._connection()
             found: list[FoundRequest] = []
             for start in range(0, len(lookup.requests), _CHUNK_MAX):
@@ -207,33 +223,19 @@ class SqliteStorage:
                 meters += [None] * (_padded(len(meters)) - len(meters))
                 (text,) = connection.execute(_lasts(len(meters)), meters).fetchone()
                 lasts |= {row[0]: row[1:] for row in json.loads(text)}
-        except sqlite3.Error as error:
-            self._give_up()
-            if self._patience == 0 and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-                raise _Busy from error
-            raise _translated(error) from error
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
-        except BaseException:
-            # No memory, say. No transaction may stay open: the next batch would read what is not durable.
-            self._give_up()
-            raise
         return found, lasts
 
     def _taken(self, meter: int, base_date: int, identifier: int) -> bool:
-        try:
+        with self._guarded():
             connection = self._connection()
             row = connection.execute(
                 "SELECT 1 FROM tokens WHERE meter = ? AND base_date = ? AND identifier = ?",
                 (meter, base_date, identifier),
             ).fetchone()
-        except sqlite3.Error as error:
-            self._give_up()
-            raise _translated(error) from error
         return row is not None
 
     def _commit(self, commit: Commit) -> None:
-        try:
+        with self._guarded():
             execute = self._connection().execute
             execute(f"PRAGMA busy_timeout = {self._patience}")
             execute("BEGIN IMMEDIATE")
@@ -242,17 +244,6 @@ class SqliteStorage:
             if commit.clock is not None:
                 execute("UPDATE clock SET high_water = ? WHERE epoch = ? AND coalesce(high_water, 0) < ?", commit.clock)
             execute("COMMIT")
-        except sqlite3.Error as error:
-            self._give_up()
-            if self._patience == 0 and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
-                raise _Busy from error
-            raise _translated(error) from error
-        except sqlalchemy.exc.SQLAlchemyError as error:
-            raise LedgerUnavailable(f"the ledger cannot be opened: {type(error).__name__}") from error
-        except BaseException:
-            # No memory, say. No transaction may stay open: the next batch would read what is not durable.
-            self._give_up()
-            raise
 
     @staticmethod
     def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
