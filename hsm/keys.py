@@ -44,6 +44,10 @@ class KeyReference:
     supply_group_code: SupplyGroupCode
     key_revision_number: KeyRevisionNumber
 
+    def __hash__(self) -> int:
+        # Asked for every token; the generated one asks each part in turn.
+        return hash((self.supply_group_code.digits, self.key_revision_number.number))
+
     def __str__(self) -> str:
         return f"{self.supply_group_code.digits}/{self.key_revision_number.number}"
 

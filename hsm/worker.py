@@ -82,6 +82,8 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._connections: dict[socket.socket, Connection] = {}
         self._listener = listener
+        # One for all: memory of this size, asked for anew, is mapped and unmapped at every request.
+        self._room = memoryview(bytearray(_READ_SIZE))
         self._stopping = False
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
@@ -132,11 +134,11 @@ class Worker:
     def _attend(self, connection: Connection, events: int) -> None:
         try:
             if events & selectors.EVENT_READ:
-                octets = connection.stream.recv(_READ_SIZE)
-                if not octets:
+                count = connection.stream.recv_into(self._room)
+                if not count:
                     self._drop(connection)
                     return
-                connection.received += octets
+                connection.received += self._room[:count]
             if not connection.unsent and (frame := connection.take_frame()) is not None:
                 connection.unsent += self._answer(frame).pack()
             if connection.unsent:

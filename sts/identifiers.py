@@ -37,6 +37,11 @@ class IssuerIdentificationNumber:
         return _DRN_LENGTH[self.digits]
 
 
+def _require_drn_check_digit(digits: str) -> None:
+    if not luhn.is_valid(digits):
+        raise errors.DecoderReferenceNumberCheckDigit("the check digit of the DRN is wrong")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderReferenceNumber:
     """DRN, the meter number: manufacturer (2 or 4 digits), serial number (8), Luhn digit.
@@ -51,8 +56,7 @@ class DecoderReferenceNumber:
     def __post_init__(self) -> None:
         if not (is_decimal(self.digits, 11) or is_decimal(self.digits, 13)):
             raise errors.InvalidDecoderReferenceNumber("a DRN has 11 or 13 decimal digits")
-        if not luhn.is_valid(self.digits):
-            raise errors.DecoderReferenceNumberCheckDigit("the check digit of the DRN is wrong")
+        _require_drn_check_digit(self.digits)
 
     @property
     def manufacturer_code(self) -> str:
@@ -88,8 +92,11 @@ class MeterPAN:
     @classmethod
     def from_decoder_reference_number(cls, drn: DecoderReferenceNumber) -> Self:
         """Build the PAN of a meter from the number printed on it; the length of the DRN decides the IIN."""
-        iin = IIN_TWO_DIGIT_MANUFACTURER if len(drn.digits) == 11 else IIN_FOUR_DIGIT_MANUFACTURER
-        payload = iin + drn.digits
+        return cls._from_checked(drn.digits)
+
+    @classmethod
+    def _from_checked(cls, drn: str) -> Self:
+        payload = (IIN_TWO_DIGIT_MANUFACTURER if len(drn) == 11 else IIN_FOUR_DIGIT_MANUFACTURER) + drn
         # What was checked as a DRN and given its check digit here need not be checked again.
         pan = object.__new__(cls)
         object.__setattr__(pan, "digits", payload + luhn.check_digit(payload))
@@ -99,7 +106,8 @@ class MeterPAN:
     def parse(cls, text: str) -> Self:
         """Accept a meter PAN (18 digits) or a DRN (11 or 13 digits)."""
         if is_decimal(text, 11) or is_decimal(text, 13):
-            return cls.from_decoder_reference_number(DecoderReferenceNumber(digits=text))
+            _require_drn_check_digit(text)
+            return cls._from_checked(text)
         if not is_decimal(text, 18):
             raise errors.InvalidMeterPAN("a meter number has 11 or 13 decimal digits, a meter PAN 18")
         return cls(digits=text)

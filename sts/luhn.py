@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _ZERO = ord("0")
+_DIGITS = "0123456789"
 # The sum of the digits of twice a digit, as a digit: every sale checks two of these numbers.
 _DOUBLED = bytes.maketrans(b"0123456789", b"0246813579")
 
@@ -16,9 +17,9 @@ def check_digit(payload: str) -> str:
     Returns:
         One decimal digit.
     """
-    doubled = payload[-1::-2].encode("ascii").translate(_DOUBLED)
-    rest = payload[-2::-2].encode("ascii")
-    return str(-(sum(doubled) + sum(rest) - _ZERO * len(payload)) % 10)
+    octets = payload.encode("ascii")
+    doubled = octets[-1::-2].translate(_DOUBLED)
+    return _DIGITS[-(sum(doubled) + sum(octets[-2::-2]) - _ZERO * len(octets)) % 10]
 
 
 def is_valid(number: str) -> bool:

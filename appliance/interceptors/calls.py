@@ -27,11 +27,6 @@ def _log_failure(method: str, error: Exception) -> None:
     logger.error("call-failed", method=method, error=type(error).__name__, at=_places(error))
 
 
-def _serializer(inner: Any) -> Callable[[Any], bytes]:
-    # An answer that lies in the ledger goes out as it lies there.
-    return lambda response: response if isinstance(response, bytes) else inner(response)
-
-
 class Calls:
     """Wraps the handlers of our own services; health and reflection are left as they are.
 
@@ -46,16 +41,19 @@ class Calls:
         self._log_calls = log_calls
 
     def register(self, register: Callable[[Any, Any], None], servicer: object, server: grpc.aio.Server) -> None:
-        """Add a servicer to a server by its generated function, with every handler wrapped."""
-        register(servicer, _Registry(self, server))
+        """Add a servicer to a server by its generated function, with every handler wrapped.
 
-    def wrap(self, method: str, handler: Any) -> Any:
-        """Return a handler that maps errors and logs."""
+        Calls that the servicer names in ``UNREAD`` get the octets of their request.
+        """
+        register(servicer, _Registry(self, server, getattr(servicer, "UNREAD", frozenset())))
+
+    def wrap(self, method: str, handler: Any, *, unread: bool = False) -> Any:
+        """Return a handler that maps errors and logs; ``unread``: it takes octets."""
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(method, handler.unary_unary),
-                request_deserializer=handler.request_deserializer,
-                response_serializer=_serializer(handler.response_serializer),
+                request_deserializer=None if unread else handler.request_deserializer,
+                response_serializer=None if unread else handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
             self._stream(method, handler.stream_stream),
@@ -106,16 +104,20 @@ class Calls:
 class _Registry:
     """Stands for a server while generated code registers handlers."""
 
-    def __init__(self, calls: Calls, server: grpc.aio.Server) -> None:
+    def __init__(self, calls: Calls, server: grpc.aio.Server, unread: frozenset[str]) -> None:
         self._calls = calls
         self._server = server
+        self._unread = unread
 
     def add_generic_rpc_handlers(self, _: object) -> None:
         """Leave out: what comes next is found first."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         """Wrap and pass on."""
-        wrapped = {name: self._calls.wrap(f"/{service}/{name}", handler) for name, handler in handlers.items()}
+        wrapped = {
+            name: self._calls.wrap(f"/{service}/{name}", handler, unread=name in self._unread)
+            for name, handler in handlers.items()
+        }
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
         self._server.add_registered_method_handlers(service, wrapped)
 

@@ -114,9 +114,9 @@ class Batch:
     async def ask_module(self, jobs: Sequence[Job]) -> None:
         """Ask the module for all that is planned, few questions for many jobs."""
         # A credit that comes with a key change is tried first: a set alone, for a sale that cannot be, would be a loss.
-        await self._in_groups(jobs, _trial_key, self._try)
-        await self._in_groups(jobs, _change_key, self._make_changes)
-        await self._in_groups(jobs, _issue_key, self._issue)
+        await self._in_groups([job for job in jobs if job.trial is not None], _issue_key, self._try)
+        await self._in_groups([job for job in jobs if job.change is not None], _change_key, self._make_changes)
+        await self._in_groups([job for job in jobs if job.item is not None], _issue_key, self._issue)
 
     def answer(self, job: Job) -> Entry | None:
         """Compose the answer of a job; return what the ledger has to hold of it, None if it was only validated."""
@@ -256,16 +256,18 @@ class Batch:
     async def _in_groups(
         self,
         jobs: Sequence[Job],
-        key_of: Callable[[Job], tuple[KeyReference | None] | None],
+        key_of: Callable[[Job], VendingKey | None],
         ask: Callable[[KeyReference | None, list[Job]], Awaitable[None]],
     ) -> None:
-        groups: dict[KeyReference | None, list[Job]] = {}
+        # By identity, which costs less than comparing: one reading of the module has one record of each key.
+        groups: dict[int, tuple[VendingKey | None, list[Job]]] = {}
         for job in jobs:
-            if job.is_open and (key := key_of(job)) is not None:
-                groups.setdefault(key[0], []).append(job)
-        for reference, group in groups.items():
+            if job.outcome is None:
+                key = key_of(job)
+                groups.setdefault(id(key), (key, []))[1].append(job)
+        for key, group in groups.values():
             try:
-                await ask(reference, group)
+                await ask(None if key is None else key.reference, group)
             except _REFUSALS as error:
                 for job in group:
                     job.outcome = error
@@ -344,16 +346,12 @@ def _settle(job: Job, reason: Reason) -> None:
         job.outcome = ModuleRefusal(reason)
 
 
-def _trial_key(job: Job) -> tuple[KeyReference | None] | None:
-    return None if job.trial is None or job.key is None else (job.key.reference,)
+def _change_key(job: Job) -> VendingKey | None:
+    return None if job.change is None else job.change.old
 
 
-def _change_key(job: Job) -> tuple[KeyReference | None] | None:
-    return None if job.change is None else (job.change.old.reference,)
-
-
-def _issue_key(job: Job) -> tuple[KeyReference | None] | None:
-    return None if job.item is None else (None if job.key is None else job.key.reference,)
+def _issue_key(job: Job) -> VendingKey | None:
+    return job.key
 
 
 def _entry(

@@ -19,7 +19,7 @@ class ModuleView:
     status: ModuleStatus
     keys: dict[KeyReference, VendingKey]
     connection: int
-    origins: dict[tuple[KeyReference | None, Mark], Origin] = field(default_factory=dict)
+    origins: dict[tuple[int, Mark], Origin] = field(default_factory=dict)
 
     @property
     def certification(self) -> bool:
@@ -28,7 +28,8 @@ class ModuleView:
 
     def origin(self, key: VendingKey | None, marks: Mark) -> Origin:
         """Return where tokens under a key come from; the same object for the same key and marks."""
-        name = (None if key is None else key.reference, marks)
+        # By identity: the keys of one reading live as long as it does.
+        name = (id(key), marks)
         found = self.origins.get(name)
         if found is None:
             found = self.origins[name] = Origin(key=key, module_id=self.status.module_id, marks=marks)

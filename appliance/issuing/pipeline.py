@@ -3,13 +3,16 @@
 One commit costs the same for one sale as for five hundred, so the longer the disk takes, the more go with the next
 one. What must not meet is kept apart here: one request id and one meter are in one batch at a time. A request that is
 under way already is not begun again; whoever repeats it waits for the same answer.
+
+A single call is not even read before its batch is formed: reading sixty requests in a row takes a third of the time
+that reading each in the middle of the library's work does, because code and data are at hand.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,7 +22,7 @@ from appliance.issuing.orders import Submission
 
 logger = structlog.get_logger("keywatt.appliance")
 _BATCH_MAX = 500
-_BATCH_LARGE = 200
+_BATCH_LARGE = 32
 _QUIET_TURNS = 8
 _HELD_UP_SECONDS = 0.05
 _GATHER_SECONDS = 0.005
@@ -42,18 +45,36 @@ class _Call:
             self.future.set_result(None)
 
 
+class _Single:
+    """A call with one request, which is read when a batch is formed."""
+
+    __slots__ = ("future", "read")
+
+    def __init__(self, read: Callable[[], Submission]) -> None:
+        self.read = read
+        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def settle(self, _: int, outcome: Outcome) -> None:
+        if self.future.done():
+            return
+        if isinstance(outcome, bytes):
+            self.future.set_result(outcome)
+        else:
+            self.future.set_exception(outcome)
+
+
 class _Ticket:
     """One request in the queue or under way, and every call that waits for it."""
 
     __slots__ = ("deadline", "meter", "submission", "waiting")
 
-    def __init__(self, submission: Submission, call: _Call, place: int) -> None:
+    def __init__(self, submission: Submission, call: _Call | _Single, place: int) -> None:
         self.submission = submission
         self.meter = submission.meter
         self.deadline = submission.deadline
-        self.waiting = [(call, place)]
+        self.waiting: list[tuple[_Call | _Single, int]] = [(call, place)]
 
-    def join(self, call: _Call, place: int, deadline: float | None) -> None:
+    def join(self, call: _Call | _Single, place: int, deadline: float | None) -> None:
         """Let another call wait for the same answer; who has more time keeps the request alive."""
         self.waiting.append((call, place))
         if self.deadline is not None:
@@ -75,6 +96,7 @@ class Pipeline:
     def __init__(self, issuer: Issuer, *, queue_max: int) -> None:
         self._issuer = issuer
         self._queue_max = queue_max
+        self._unread: list[_Single] = []
         self._queue: deque[_Ticket] = deque()
         self._tickets: dict[tuple[str, bytes], _Ticket] = {}
         self._busy_meters: set[int] = set()
@@ -102,12 +124,29 @@ class Pipeline:
             await call.future
         return [outcome for outcome in call.outcomes if outcome is not None]
 
+    def ask(self, read: Callable[[], Submission]) -> asyncio.Future[bytes]:
+        """Return the answer of one request, durable, as it will be, or the error that it is refused with.
+
+        Args:
+            read: reads the request; what it raises is the call's outcome. Called once, with others of its kind, when
+                a batch is formed; not at all if the call was cancelled before.
+
+        Raises:
+            QueueFull: too many wait.
+        """
+        if len(self._tickets) + len(self._unread) >= self._queue_max:
+            raise self._full()
+        call = _Single(read)
+        self._unread.append(call)
+        self._schedule()
+        return call.future
+
     async def drain(self) -> None:
         """Wait until nothing is under way."""
         while self._running:
             await asyncio.wait(self._running)
 
-    def _admit(self, submission: Submission, call: _Call, place: int) -> None:
+    def _admit(self, submission: Submission, call: _Call | _Single, place: int) -> None:
         name = (submission.client, submission.request_id)
         ticket = self._tickets.get(name)
         if ticket is not None:
@@ -116,10 +155,26 @@ class Pipeline:
             else:
                 call.settle(place, RequestIdReused("this request id is under way for another request"))
         elif len(self._tickets) >= self._queue_max:
-            call.settle(place, QueueFull(f"{self._queue_max} requests wait already"))
+            call.settle(place, self._full())
         else:
             ticket = self._tickets[name] = _Ticket(submission, call, place)
             self._queue.append(ticket)
+
+    def _full(self) -> QueueFull:
+        return QueueFull(f"{self._queue_max} requests wait already")
+
+    def _read(self) -> None:
+        """Let in the calls that came one by one."""
+        calls, self._unread = self._unread, []
+        for call in calls:
+            if call.future.cancelled():
+                continue
+            try:
+                submission = call.read()
+            except Exception as error:  # noqa: BLE001 - one bad request does not stop the others
+                call.settle(0, error)
+            else:
+                self._admit(submission, call, 0)
 
     def _schedule(self) -> None:
         if not self._is_scheduled:
@@ -131,13 +186,15 @@ class Pipeline:
     def _pump(self) -> None:
         loop = asyncio.get_running_loop()
         # While calls keep coming in, turn after turn of the loop, they are let in: they go with this batch.
-        self._quiet = self._quiet + 1 if len(self._queue) == self._seen else 0
-        self._seen = len(self._queue)
+        count = len(self._queue) + len(self._unread)
+        self._quiet = self._quiet + 1 if count == self._seen else 0
+        self._seen = count
         patience = _QUIET_TURNS if self._is_loaded else 1
         if self._quiet < patience and self._seen < _BATCH_MAX and loop.time() - self._first < _GATHER_SECONDS:
             loop.call_soon(self._pump)
             return
         self._is_scheduled = False
+        self._read()
         while self._queue and self._may_begin():
             batch = self._form()
             if not batch:

@@ -23,10 +23,9 @@ class Unit(enum.Enum):
     WATT = ("W", 0)
     NUMBER = ("", 0)
 
-    @property
-    def decimals(self) -> int:
+    def __init__(self, _: str, decimals: int) -> None:
+        self.decimals = decimals
         """Digits behind the point of the least significant bit."""
-        return self.value[1]
 
 
 _CREDIT_UNITS = (Unit.KILOWATT_HOUR, Unit.CUBIC_METRE, Unit.CUBIC_METRE, Unit.MINUTE)

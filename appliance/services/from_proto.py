@@ -53,6 +53,12 @@ def reference(sgc: str, krn: int) -> KeyReference:
     )
 
 
+# Looking a member up by its value costs more than the rest of reading a field; what is refused is not kept.
+_encryption_algorithm = functools.cache(EncryptionAlgorithm.from_number)
+_token_carrier_type = functools.cache(TokenCarrierType.from_number)
+_credit_subclass = functools.cache(CreditSubClass.from_number)
+
+
 # Few groups, many meters: what is valid once is valid again.
 @functools.lru_cache(maxsize=1024)
 def _assignment(sgc: str, krn: int, ti: str) -> KeyAssignment:
@@ -72,8 +78,8 @@ def meter(message: meter_pb2.MeterConfiguration) -> Meter:
     return Meter(
         pan=MeterPAN.parse(message.meter_pan),
         holds=_assignment(message.supply_group_code, message.key_revision_number, message.tariff_index),
-        ea=EncryptionAlgorithm.from_number(message.encryption_algorithm),
-        carrier=TokenCarrierType.from_number(message.token_carrier_type or TokenCarrierType.NUMERIC),
+        ea=_encryption_algorithm(message.encryption_algorithm),
+        carrier=_token_carrier_type(message.token_carrier_type or TokenCarrierType.NUMERIC),
         key_type=KeyType.from_number(message.key_type) if message.key_type else None,
         base_date=BaseDate.from_number(message.base_date) if message.base_date else None,
         key_expiry_number=ken,
@@ -107,7 +113,7 @@ def credit_order(request: vending_pb2.IssueCreditTokenRequest) -> CreditOrder:
         raise FieldMissing("credit_type is missing", field="credit_type")
     if not request.amount:
         raise FieldMissing("amount is missing", field="amount")
-    subclass = CreditSubClass.from_number(request.credit_type - 1)
+    subclass = _credit_subclass(request.credit_type - 1)
     round_up = request.rounding == vending_pb2.ROUNDING_UP
     units = to_units(request.amount, unit_of(0, subclass), round_up=round_up)
     if units == 0:

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from appliance.errors import (
     AnswerUnreadable,
     ClockStopped,
     DeadlinePassed,
+    FieldMissing,
     KeyChangeRequired,
     LedgerConflict,
     LedgerUnavailable,
     QueueFull,
     RequestIdReused,
 )
-from appliance.issuing.orders import MeterTestOrder, Timing
+from appliance.issuing.orders import MeterTestOrder, Submission, Timing
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger, Transaction
 from appliance.ledger.records import Filter
@@ -148,6 +150,39 @@ async def test_the_queue_is_bounded(world: World) -> None:
     assert [isinstance(outcome, bytes) for outcome in outcomes] == [True] * 600 + [False] * 100
     assert isinstance(outcomes[-1], QueueFull)
     assert isinstance(await world.outcome(submit()), bytes)
+
+
+def _same(sale: Submission) -> Submission:
+    return sale
+
+
+async def test_single_calls_count_before_they_are_read(ledger_url: str) -> None:
+    world = await World(ledger_url).open(queue_max=3)
+    sales = [submit(order(meter=meter(pan))) for pan in PANS]
+    waiting = [world.pipeline.ask(partial(_same, sale)) for sale in sales]
+    with pytest.raises(QueueFull):
+        world.pipeline.ask(submit)
+    assert all(isinstance(answer, bytes) for answer in await asyncio.gather(*waiting))
+    await world.close()
+
+
+async def test_a_single_call_that_cannot_be_read_stands_alone(world: World) -> None:
+    def unreadable() -> Submission:
+        raise FieldMissing("amount is missing", field="amount")
+
+    waiting = [world.pipeline.ask(read) for read in (submit, unreadable, submit)]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [bytes, FieldMissing, bytes]
+    assert world.pipeline.batches == 1
+
+
+async def test_a_single_call_that_is_given_up_is_not_even_read(world: World) -> None:
+    def unread() -> Submission:
+        raise AssertionError("read")
+
+    world.pipeline.ask(unread).cancel()
+    assert isinstance(await world.outcome(submit()), bytes)
+    assert world.pipeline.requests == 1
 
 
 async def test_a_deadline_is_honoured_before_work_starts(world: World) -> None:

@@ -33,6 +33,16 @@ def test_without_tls_nothing_is_served(online_system: System) -> None:
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
+def test_octets_that_are_no_message_are_refused_by_name(online_system: System) -> None:
+    with secure_channel(online_system) as channel:
+        call = channel.unary_unary("/keywatt.vending.v1.VendingService/IssueCreditToken")
+        for octets in (b"\xff", b"\x0a\x7f", b"\x0b" * 50):
+            with pytest.raises(grpc.RpcError) as refusal:
+                call(octets, timeout=5)
+            assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "not a message of this call" in str(refusal.value.details())
+
+
 def test_without_client_certificate_nothing_is_served(online_system: System) -> None:
     credentials = grpc.ssl_channel_credentials(online_system.profile.server_ca.read_bytes())
     with (

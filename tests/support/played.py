@@ -189,8 +189,10 @@ class World:
         await self.ledger.close()
 
     async def outcome(self, submission: Submission) -> bytes | Exception:
-        (outcome,) = await self.pipeline.submit([submission])
-        return outcome
+        try:
+            return await self.pipeline.ask(lambda: submission)
+        except Exception as error:  # noqa: BLE001 - the outcome
+            return error
 
     async def sell(self, submission: Submission | None = None, **changes: Any) -> dict[str, Any]:
         """Return what the answer says; raises what it was refused with."""
