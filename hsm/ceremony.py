@@ -42,6 +42,10 @@ class Ceremony:
             raise ModuleRefusal(reason)
         return reason is Reason.OK
 
+    def make_audit_key(self) -> tuple[bytes, bool]:
+        """Make the key that signs the log; return its public half, and False if there was one."""
+        return self._session.make_audit_key()
+
     def load_key(self, item: LoadKeyItem) -> tuple[CheckValue, bool]:
         """Load a vending key; return its check value, and False if this very key with this record was there.
 

@@ -16,7 +16,7 @@ from typing import cast
 
 from hsm import frames
 from hsm.errors import FrameInvalid, HsmError, ModuleBusy, ModuleInterrupted, ModuleTimeout, ModuleUnavailable
-from hsm.frames import Frame, Kind
+from hsm.frames import Asker, Frame, Kind
 from hsm.keys import KeyReference, VendingKey
 from hsm.requests import (
     HEADER_LENGTH,
@@ -118,24 +118,37 @@ class ModuleClient:
         self.peer_user: int | None = None
         """System user of the module process, once connected."""
 
-    async def issue(self, reference: KeyReference | None, items: Sequence[IssueItem]) -> list[Issued]:
+    async def issue(
+        self, reference: KeyReference | None, items: Sequence[IssueItem], askers: Sequence[Asker] = ()
+    ) -> list[Issued]:
         """Issue up to 1,000 tokens under one key (class 1: None); every item has its own reason.
+
+        Args:
+            reference: the vending key.
+            items: what is asked for.
+            askers: for whom each item is, for the module's log; none if nobody is named.
 
         Raises:
             HsmError: the batch as a whole failed; see its class for whether a retry helps.
         """
-        answers = await self._batch(Kind.ISSUE, Operation.ISSUE, reference, items)
-        return [Issued.unpack(answer) for answer in answers]
+        return list(map(Issued.unpack, *await self._batch(Kind.ISSUE, Operation.ISSUE, reference, items, askers)))
 
-    async def verify(self, reference: KeyReference | None, items: Sequence[VerifyItem]) -> list[Verified]:
+    async def verify(
+        self, reference: KeyReference | None, items: Sequence[VerifyItem], askers: Sequence[Asker] = ()
+    ) -> list[Verified]:
         """Verify up to 1,000 token numbers under one key (class 1: None). Raises as :meth:`issue`."""
-        answers = await self._batch(Kind.VERIFY, Operation.VERIFY, reference, items)
-        return [Verified.unpack(answer) for answer in answers]
+        return list(map(Verified.unpack, *await self._batch(Kind.VERIFY, Operation.VERIFY, reference, items, askers)))
 
-    async def key_change(self, old: KeyReference, items: Sequence[KeyChangeItem]) -> list[KeyChanged]:
+    async def key_change(
+        self, old: KeyReference, items: Sequence[KeyChangeItem], askers: Sequence[Asker] = ()
+    ) -> list[KeyChanged]:
         """Make key-change sets under the old key. Raises as :meth:`issue`."""
-        answers = await self._batch(Kind.KEY_CHANGE, Operation.KEY_CHANGE, old, items)
-        return [KeyChanged.unpack(answer) for answer in answers]
+        answers = await self._batch(Kind.KEY_CHANGE, Operation.KEY_CHANGE, old, items, askers)
+        return list(map(KeyChanged.unpack, *answers))
+
+    async def checkpoint(self) -> bytes:
+        """Have the log's present state signed; return the checkpoint, a C2SP signed note. Raises as :meth:`issue`."""
+        return await self._ask(Kind.CHECKPOINT, b"")
 
     async def check_value(self, reference: KeyReference) -> CheckValue:
         """Have the module prove a key afresh. Raises as :meth:`issue`."""
@@ -170,9 +183,14 @@ class ModuleClient:
         operation: Operation,
         reference: KeyReference | None,
         items: Sequence[IssueItem] | Sequence[VerifyItem] | Sequence[KeyChangeItem],
-    ) -> list[bytes]:
-        body = frames.pack_body(reference, pack_request(operation, items))
-        return split_answer(operation, await self._ask(kind, body), len(items))
+        askers: Sequence[Asker],
+    ) -> tuple[list[bytes], list[int | None]]:
+        if askers and len(askers) != len(items):
+            raise AssertionError("one asker for each item")
+        named = frames.pack_askers(askers) if askers else frames.LENGTH.pack(0)
+        body = frames.pack_body(reference, named + pack_request(operation, items))
+        answer, indices = frames.part_indices(await self._ask(kind, body), len(items))
+        return split_answer(operation, answer, len(items)), indices
 
     async def _ask(self, kind: Kind, body: bytes) -> bytes:
         if self._in_flight >= self._in_flight_max:

@@ -56,6 +56,14 @@ class ModuleFault(HsmError):
     hint = "Retry once; if it lasts, take the module out of service and see its log."
 
 
+class LogUnavailable(HsmError):
+    """The module cannot write its log; no token is released without its entry."""
+
+    reason = "LOG_UNAVAILABLE"
+    retryable = True
+    hint = "Repeat with the same request id; the operator sees to the disk of the module process's log."
+
+
 class ModuleChanged(HsmError):
     """Another module, or another mode, answers than the one this appliance started with."""
 

@@ -2,15 +2,20 @@
 
     length (4, of all that follows) version (1) kind (1) zero (2) correlation (8) body
 
-Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), then a request of the
-functionality module. Answer bodies: what the module answered. Several frames may be under way; answers keep the
-order of requests.
+Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), for what is logged the
+askers (below), then a request of the functionality module. Answer bodies: what the module answered, then for what is
+logged eight octets for each item: the index of its entry in the log, all ones for none. Several frames may be under
+way; answers keep the order of requests.
+
+Askers say for whom each item is, as the appliance has it: length (4), number of clients (2), for each its length (2)
+and name (UTF-8), then for each item the place of its client (2) and its request id (16). Length zero: nobody is named.
 """
 
 from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -21,10 +26,14 @@ from hsm.requests import Operation
 from sts.errors import StsError
 from sts.identifiers import KeyRevisionNumber, SupplyGroupCode
 
-VERSION = 1
+VERSION = 2
 LENGTH = struct.Struct(">I")
 _HEADER = struct.Struct(">BBHQ")
 _REFERENCE = struct.Struct(">6sBx")
+_COUNT = struct.Struct(">H")
+_ASKED = struct.Struct(">H16s")
+_CLIENT_MAX = 1024
+_NO_INDEX = (1 << 64) - 1
 BODY_MAX = 1024 * 1024  # four thousand key records fit
 FRAME_MAX = _HEADER.size + BODY_MAX
 
@@ -38,6 +47,7 @@ class Kind(enum.IntEnum):
     CHECK_VALUE = 4
     STATUS = 5
     KEYS = 6
+    CHECKPOINT = 7
     ERROR = 255
 
 
@@ -51,7 +61,13 @@ OPERATION_OF = {
 
 _ERRORS: dict[str, type[HsmError]] = {
     error.reason: error
-    for error in (errors.VendingKeyUnknown, errors.FrameInvalid, errors.ModuleFault, errors.ModuleBusy)
+    for error in (
+        errors.VendingKeyUnknown,
+        errors.FrameInvalid,
+        errors.ModuleFault,
+        errors.ModuleBusy,
+        errors.LogUnavailable,
+    )
 }
 
 
@@ -88,6 +104,78 @@ def check_length(prefix: bytes) -> int:
     if not _HEADER.size <= length <= FRAME_MAX:
         raise FrameInvalid("a frame announces a length that is out of range")
     return length
+
+
+LOGGED = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.KEY_CHANGE})
+"""What leaves an entry in the log for each of its items."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Asker:
+    """For whom an item is: the client's name, and the 16 octets of its request id."""
+
+    client: str
+    request_id: bytes
+
+
+NOBODY = Asker(client="", request_id=bytes(16))
+
+
+def pack_askers(askers: Sequence[Asker]) -> bytes:
+    """Join askers, one for each item; a name is cut at 1,024 octets."""
+    places: dict[str, int] = {}
+    for asker in askers:
+        places.setdefault(asker.client, len(places))
+    names = [client.encode("utf-8", "replace")[:_CLIENT_MAX] for client in places]
+    parts = [_COUNT.pack(len(names)), *(_COUNT.pack(len(name)) + name for name in names)]
+    parts += [_ASKED.pack(places[asker.client], asker.request_id) for asker in askers]
+    octets = b"".join(parts)
+    return LENGTH.pack(len(octets)) + octets
+
+
+def unpack_askers(octets: bytes) -> tuple[list[Asker], bytes]:
+    """Part askers and request; no askers if nobody is named. Raises FrameInvalid."""
+    if len(octets) < LENGTH.size:
+        raise FrameInvalid("a body lacks its askers")
+    (length,) = LENGTH.unpack_from(octets)
+    end = LENGTH.size + length
+    if end > len(octets):
+        raise FrameInvalid("the askers are cut short")
+    if length == 0:
+        return [], octets[end:]
+    try:
+        return _askers(octets[LENGTH.size : end]), octets[end:]
+    except (struct.error, IndexError):
+        raise FrameInvalid("the askers are malformed") from None
+
+
+def _askers(octets: bytes) -> list[Asker]:
+    (count,) = _COUNT.unpack_from(octets)
+    position, clients = _COUNT.size, []
+    for _ in range(count):
+        (length,) = _COUNT.unpack_from(octets, position)
+        position += _COUNT.size + length
+        if length > _CLIENT_MAX or position > len(octets):
+            raise FrameInvalid("the askers are malformed")
+        clients.append(octets[position - length : position].decode("utf-8", "replace"))
+    return [
+        Asker(client=clients[place], request_id=request_id)
+        for place, request_id in _ASKED.iter_unpack(octets[position:])
+    ]
+
+
+def pack_indices(indices: Sequence[int | None]) -> bytes:
+    """Join places in the log."""
+    return struct.pack(f">{len(indices)}Q", *(_NO_INDEX if index is None else index for index in indices))
+
+
+def part_indices(octets: bytes, count: int) -> tuple[bytes, list[int | None]]:
+    """Part an answer and the places in the log of its ``count`` items; raises FrameInvalid."""
+    start = len(octets) - 8 * count
+    if start < 0:
+        raise FrameInvalid("an answer lacks its places in the log")
+    indices = struct.unpack_from(f">{count}Q", octets, start)
+    return octets[:start], [None if index == _NO_INDEX else index for index in indices]
 
 
 def pack_body(reference: KeyReference | None, request: bytes) -> bytes:

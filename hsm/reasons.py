@@ -65,6 +65,8 @@ class Reason(enum.IntEnum):
     CIPHER_FAULT = 52
     LIBRARY_FAULT = 53
     VERIFICATION_LIMIT = 54
+    AUDIT_KEY_MISSING = 55
+    LOG_INCONSISTENT = 56
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -93,6 +95,8 @@ HINTS: dict[Reason, str] = {
     Reason.KEY_EXISTS: "Another key of this supply group and revision is loaded; nothing was changed.",
     Reason.TEST_KEY_REFUSED: "Test keys and production do not mix.",
     Reason.VERIFICATION_LIMIT: "Too many wrong tokens were shown to the module; wait, and see who asks.",
+    Reason.AUDIT_KEY_MISSING: "The token has no audit key: make one in a ceremony; nothing is issued without a log.",
+    Reason.LOG_INCONSISTENT: "The log is shorter than it was, or another: stop the module and call the auditors.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

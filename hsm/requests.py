@@ -30,9 +30,12 @@ class Operation(enum.IntEnum):
     CHECK_VALUE = 0x04
     STATUS = 0x05
     SELF_TEST = 0x06
+    AUDIT_KEY = 0x07
+    SIGN_CHECKPOINT = 0x08
     INIT_TOKEN = 0x10
     LOAD_KEY = 0x11
     INSTALL_TABLES = 0x12
+    MAKE_AUDIT_KEY = 0x13
 
 
 class Mark(enum.IntFlag):
@@ -54,6 +57,9 @@ _VERIFIED = struct.Struct(">HBBBBBxI4x16s")
 _CHANGE = struct.Struct(">BBBB2s2s18s6sqB23x")
 _CHANGED = struct.Struct(">HBBBBBB80s8x")
 _CHECKED = struct.Struct(">HB3s10x")
+_AUDIT_KEY = struct.Struct(">HB5x32s8x")
+_CHECKPOINT = struct.Struct(">Q32s")
+_SIGNED = struct.Struct(">H6x64s")
 _LOAD = struct.Struct(">6sBBBBBBHHqqB7x20s4x")
 _TABLES = struct.Struct(">32s96s")
 _INIT = struct.Struct(">32s64s64s")
@@ -124,9 +130,10 @@ class Issued:
     token_identifier: int
     digits: str
     granted: int
+    log_index: int | None = None
 
     @classmethod
-    def unpack(cls, octets: bytes) -> Self:
+    def unpack(cls, octets: bytes, log_index: int | None = None) -> Self:
         """Read 48 octets."""
         reason, token_class, subclass, marks, rnd, tid, digits, granted = _ISSUED.unpack(octets)
         return cls(
@@ -138,6 +145,7 @@ class Issued:
             token_identifier=tid,
             digits=digits.rstrip(b"\0").decode("ascii"),
             granted=int.from_bytes(granted, "big", signed=True),
+            log_index=log_index,
         )
 
 
@@ -170,9 +178,10 @@ class Verified:
     value: int
     is_key_change: bool
     key_expired: bool
+    log_index: int | None = None
 
     @classmethod
-    def unpack(cls, octets: bytes) -> Self:
+    def unpack(cls, octets: bytes, log_index: int | None = None) -> Self:
         """Read 32 octets."""
         reason, token_class, subclass, marks, rnd, flags, tid, value = _VERIFIED.unpack(octets)
         return cls(
@@ -185,6 +194,7 @@ class Verified:
             value=int.from_bytes(value, "big", signed=True),
             is_key_change=bool(flags & _FLAG_KEY_CHANGE),
             key_expired=bool(flags & _FLAG_KEY_EXPIRED),
+            log_index=log_index,
         )
 
 
@@ -230,9 +240,10 @@ class KeyChanged:
     key_type: int
     rollover: bool
     tokens: tuple[str, ...]
+    log_index: int | None = None
 
     @classmethod
-    def unpack(cls, octets: bytes) -> Self:
+    def unpack(cls, octets: bytes, log_index: int | None = None) -> Self:
         """Read 96 octets."""
         reason, count, marks, ken, krn, kt, rollover, digits = _CHANGED.unpack(octets)
         return cls(
@@ -243,6 +254,7 @@ class KeyChanged:
             key_type=kt,
             rollover=bool(rollover),
             tokens=tuple(digits[20 * i : 20 * i + 20].decode("ascii") for i in range(count)),
+            log_index=log_index,
         )
 
 
@@ -272,6 +284,46 @@ class CheckValue:
         """Read 16 octets."""
         reason, algorithm, value = _CHECKED.unpack(octets)
         return cls(reason=Reason(reason), algorithm=CheckValueAlgorithm(algorithm), octets=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditKey:
+    """The public half of the key that signs checkpoints: Ed25519, 32 octets."""
+
+    reason: Reason
+    public: bytes
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 48 octets."""
+        reason, _, public = _AUDIT_KEY.unpack(octets)
+        return cls(reason=Reason(reason), public=public)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignCheckpointItem:
+    """What a checkpoint says of the log: entries, and the root over them (32 octets)."""
+
+    size: int
+    root: bytes
+
+    def pack(self) -> bytes:
+        """Return the 40 octets of the item."""
+        return _CHECKPOINT.pack(self.size, self.root)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedCheckpoint:
+    """The signature of the audit key (64 octets) over the text that the module composed."""
+
+    reason: Reason
+    signature: bytes
+
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 72 octets."""
+        reason, signature = _SIGNED.unpack(octets)
+        return cls(reason=Reason(reason), signature=signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -342,7 +394,7 @@ class InitTokenItem:
         return _INIT.pack(label, self.so_pin.encode("ascii"), self.user_pin.encode("ascii"))
 
 
-Item = IssueItem | VerifyItem | KeyChangeItem | LoadKeyItem | InstallTablesItem | InitTokenItem
+Item = IssueItem | VerifyItem | KeyChangeItem | SignCheckpointItem | LoadKeyItem | InstallTablesItem | InitTokenItem
 
 _ANSWER_LENGTH = {
     Operation.ISSUE: _ISSUED.size,

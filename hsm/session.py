@@ -10,9 +10,18 @@ from typing import Any, Self, TypeVar
 import pkcs11
 import pkcs11.exceptions
 
-from hsm.errors import ModuleFault, ModuleUnavailable, VendingKeyUnknown
+from hsm.errors import ModuleFault, ModuleRefusal, ModuleUnavailable, VendingKeyUnknown
 from hsm.keys import KeyReference, VendingKey
-from hsm.requests import HEADER_LENGTH, CheckValue, Operation, pack_request
+from hsm.reasons import Reason
+from hsm.requests import (
+    HEADER_LENGTH,
+    AuditKey,
+    CheckValue,
+    Operation,
+    SignCheckpointItem,
+    SignedCheckpoint,
+    pack_request,
+)
 from hsm.session_paths import LIBRARY_PATH
 from hsm.status import ModuleStatus
 
@@ -36,6 +45,13 @@ def _guarded(work: Callable[[], T]) -> T:
         return work()
     except pkcs11.exceptions.PKCS11Error as error:
         raise ModuleFault(f"PKCS#11: {type(error).__name__}") from error
+
+
+def _audit_key(answer: bytes) -> bytes:
+    found = AuditKey.unpack(answer[HEADER_LENGTH:])
+    if found.reason is not Reason.OK:
+        raise ModuleRefusal(found.reason)
+    return found.public
 
 
 class ModuleSession:
@@ -106,6 +122,11 @@ class ModuleSession:
         """Every vending key of the token, ordered by reference."""
         return [key for _, (key, _) in sorted(self._keys.items(), key=lambda entry: str(entry[0]))]
 
+    def key(self, reference: KeyReference) -> VendingKey | None:
+        """Return the record of a vending key, or None."""
+        found = self._keys.get(reference)
+        return None if found is None else found[0]
+
     def operate(self, operation: Operation, request: bytes, reference: KeyReference | None = None) -> bytes:
         """Give the module one request; with a reference under that vending key. Safe from several threads.
 
@@ -125,6 +146,29 @@ class ModuleSession:
     def status(self) -> ModuleStatus:
         """Ask the module what it is."""
         return ModuleStatus.unpack(self.operate(Operation.STATUS, pack_request(Operation.STATUS)))
+
+    def audit_key(self) -> bytes:
+        """Return the public audit key, 32 octets; raises ModuleRefusal if the token has none."""
+        answer = self.operate(Operation.AUDIT_KEY, pack_request(Operation.AUDIT_KEY))
+        return _audit_key(answer)
+
+    def make_audit_key(self) -> tuple[bytes, bool]:
+        """Make the audit key, in ceremony mode; return its public half, and False if there was one."""
+        answer = self.operate(Operation.MAKE_AUDIT_KEY, pack_request(Operation.MAKE_AUDIT_KEY))
+        made = AuditKey.unpack(answer[HEADER_LENGTH:])
+        return made.public, made.reason is Reason.OK
+
+    def sign_checkpoint(self, size: int, root: bytes) -> bytes:
+        """Have the module compose and sign a checkpoint of its log; return the signature, 64 octets.
+
+        Raises:
+            ModuleRefusal: no audit key, or a log that is shorter than the last one or another.
+        """
+        request = pack_request(Operation.SIGN_CHECKPOINT, [SignCheckpointItem(size=size, root=root)])
+        signed = SignedCheckpoint.unpack(self.operate(Operation.SIGN_CHECKPOINT, request)[HEADER_LENGTH:])
+        if signed.reason is not Reason.OK:
+            raise ModuleRefusal(signed.reason)
+        return signed.signature
 
     def self_test(self) -> None:
         """Run every known answer inside the module; raises ModuleFault if one fails."""

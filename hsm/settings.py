@@ -18,6 +18,20 @@ class SettingsInvalid(HsmError):
     hint = "See the message for the field; docs/runbook.md lists them all."
 
 
+class LogSettings(BaseModel):
+    """The module's log.
+
+    Args:
+        folder: where it lies; this user writes it, the appliance may read it.
+        checkpoint_seconds: while entries are added, a checkpoint is signed so often.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+    checkpoint_seconds: float = Field(default=10.0, gt=0, le=3600)
+
+
 class ModuleSettings(BaseModel):
     """The module process.
 
@@ -28,6 +42,7 @@ class ModuleSettings(BaseModel):
         pin_file: file with the user PIN, mode 0600.
         library: the functionality module, unless it is the packaged one.
         client_users: names of the system users that may connect.
+        log: see LogSettings.
         operation_deadline_seconds: a call of the library that takes longer ends the worker.
         start_deadline_seconds: the same for loading, login and self-tests.
     """
@@ -40,6 +55,7 @@ class ModuleSettings(BaseModel):
     softhsm_config: Path | None = None
     library: Path | None = None
     client_users: list[str] = Field(min_length=1)
+    log: LogSettings
     operation_deadline_seconds: float = Field(default=2.0, gt=0, le=60)
     start_deadline_seconds: float = Field(default=20.0, gt=0, le=300)
 

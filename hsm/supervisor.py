@@ -71,6 +71,8 @@ class Supervisor:
         command += ["--listener", str(self._listener.fileno()), "--heartbeat", str(heartbeat.descriptor)]
         command += ["--parent", str(os.getpid()), "--pin-file", str(settings.pin_file)]
         command += ["--library", str(settings.library or LIBRARY_PATH)]
+        command += ["--log-folder", str(settings.log.folder)]
+        command += ["--checkpoint-seconds", str(settings.log.checkpoint_seconds)]
         for uid in self._allowed:
             command += ["--allow-user", str(uid)]
         descriptors = (self._listener.fileno(), heartbeat.descriptor)

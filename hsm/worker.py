@@ -16,15 +16,19 @@ import sys
 from pathlib import Path
 
 from hsm import frames, hardening, self_test
-from hsm.errors import FrameInvalid, HsmError, ModuleFault
-from hsm.frames import Frame, Kind
+from hsm.errors import FrameInvalid, HsmError, ModuleFault, VendingKeyUnknown
+from hsm.frames import Asker, Frame, Kind
 from hsm.heartbeat import Heartbeat
+from hsm.keys import KeyReference
+from hsm.log.errors import LogError
+from hsm.recorder import Recorder
 from hsm.requests import Operation, pack_request
 from hsm.session import ModuleSession
 from hsm.session_paths import LIBRARY_PATH
 
 EXIT_SELF_TEST = 3
 EXIT_FAULT = 4
+EXIT_LOG = 5
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
@@ -73,10 +77,16 @@ class Worker:
     """The loop: accept, read a frame, ask the module, answer."""
 
     def __init__(
-        self, session: ModuleSession, listener: socket.socket, heartbeat: Heartbeat, allowed_users: frozenset[int]
+        self,
+        session: ModuleSession,
+        recorder: Recorder,
+        listener: socket.socket,
+        heartbeat: Heartbeat,
+        allowed_users: frozenset[int],
     ) -> None:
-        """Serve ``session`` to the peers in ``allowed_users`` (numeric user ids)."""
+        """Serve ``session`` to the peers in ``allowed_users`` (numeric user ids); what it does goes into the log."""
         self._session = session
+        self._recorder = recorder
         self._heartbeat = heartbeat
         self._allowed = allowed_users
         self._selector = selectors.DefaultSelector()
@@ -102,6 +112,9 @@ class Worker:
                 connection = self._connections.get(key.fileobj)  # type: ignore[call-overload]  # a socket, see _accept
                 if connection is not None:
                     self._attend(connection, events)
+            self._heartbeat.begin()
+            self._recorder.tick()
+            self._heartbeat.end()
         for connection in list(self._connections.values()):
             connection.stream.setblocking(True)
             connection.stream.settimeout(1.0)
@@ -187,15 +200,35 @@ class Worker:
             return frames.pack_labels(self._session.labels)
         if frame.kind is Kind.STATUS:
             return self._session.operate(Operation.STATUS, pack_request(Operation.STATUS))
+        if frame.kind is Kind.CHECKPOINT:
+            return self._recorder.checkpoint()
         operation = frames.OPERATION_OF.get(frame.kind)
         if operation is None:
             raise FrameInvalid("this kind of frame is an answer")
         reference, request = frames.unpack_body(frame.body)
+        askers: list[Asker] = []
+        if frame.kind in frames.LOGGED:
+            askers, request = frames.unpack_askers(request)
         if len(request) < 2 or request[1] != operation:
             raise FrameInvalid("a frame and its request name different operations")
         if reference is None and frame.kind not in _WITHOUT_KEY:
             raise FrameInvalid("this kind of frame names a key")
-        return self._session.operate(operation, request, reference)
+        if frame.kind not in frames.LOGGED:
+            return self._session.operate(operation, request, reference)
+        return self._work_and_record(operation, reference, request, askers)
+
+    def _work_and_record(
+        self, operation: Operation, reference: KeyReference | None, request: bytes, askers: list[Asker]
+    ) -> bytes:
+        if askers and len(askers) != int.from_bytes(request[2:4], "big"):
+            raise FrameInvalid("a batch names another number of askers than of items")
+        try:
+            answer = self._session.operate(operation, request, reference)
+        except VendingKeyUnknown as error:
+            self._recorder.refuse(operation, reference, askers, error.reason)
+            raise
+        # No log entry, no token: the answer is not even sent if its entries are not durable.
+        return answer + self._recorder.record(operation, reference, request, answer, askers)
 
 
 def read_pin(path: Path) -> str:
@@ -215,10 +248,14 @@ def main() -> int:
     parser.add_argument("--pin-file", type=Path, required=True)
     parser.add_argument("--library", type=Path, default=LIBRARY_PATH)
     parser.add_argument("--allow-user", type=int, action="append", required=True)
+    parser.add_argument("--log-folder", type=Path, required=True)
+    parser.add_argument("--checkpoint-seconds", type=float, required=True)
     arguments = parser.parse_args()
     hardening.refuse_root()
     hardening.die_with_parent(arguments.parent)
     hardening.harden()
+    # The appliance's group may read the log, nobody else.
+    os.umask(0o027)
     heartbeat = Heartbeat(arguments.heartbeat)
     try:
         session = ModuleSession(arguments.library).open(read_pin(arguments.pin_file))
@@ -226,9 +263,15 @@ def main() -> int:
     except (HsmError, OSError) as error:
         log("start-failed", reason=getattr(error, "reason", type(error).__name__), detail=error)
         return EXIT_SELF_TEST
+    try:
+        recorder = Recorder(session, arguments.log_folder, checkpoint_seconds=arguments.checkpoint_seconds, log=log)
+        recorder.open()
+    except (HsmError, LogError) as error:
+        log("start-failed", reason=error.reason, detail=error, hint=error.hint)
+        return EXIT_LOG
     heartbeat.end()
     listener = socket.socket(fileno=arguments.listener)
-    worker = Worker(session, listener, heartbeat, frozenset(arguments.allow_user))
+    worker = Worker(session, recorder, listener, heartbeat, frozenset(arguments.allow_user))
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heartbeat.set_ready()
@@ -238,6 +281,7 @@ def main() -> int:
     except HsmError as error:
         log("library-fault", detail=error)
         return EXIT_FAULT
+    recorder.close()
     session.close()
     return 0
 

@@ -67,8 +67,10 @@ def set_up(folder: Path, ceremony_config: Path, label: str, items: list[LoadKeyI
                 print(f"  token {label!r}: {'initialised' if is_new else 'was there'}")
                 session.close()
                 session.open(user_pin)
+                public, has_new_key = Ceremony(session).make_audit_key()
+                print(f"  audit key {public.hex()[:16]}…: {'made' if has_new_key else 'was there'}")
                 loaded = _load(Ceremony(session), items)
-            _keep_or_leave(is_new or loaded > 0)
+            _keep_or_leave(is_new or has_new_key or loaded > 0)
     except _Unchanged:
         print("  nothing to change")
 

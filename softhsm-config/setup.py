@@ -81,6 +81,9 @@ def write_module_settings(state: Path, users: Users) -> None:
         f'softhsm_config = "{state}/softhsm2.conf"',
         f'pin_file = "{state}/module/pin"',
         f'client_users = ["{users.appliance}"]',
+        "",
+        "[log]",
+        f'folder = "{state}/audit"',
     ]
     (state / "module.toml").write_text("\n".join(lines) + "\n", "utf-8")
     (state / "module.toml").chmod(0o644)
@@ -95,6 +98,8 @@ def set_up(state: Path, keys: Path, mode: str, utc_offset: str) -> Users:
     make_folder(state, "root", "root", 0o755)
     make_folder(state / "module", users.module, users.module, 0o700)
     make_folder(state / "run", users.module, users.appliance, 0o750)
+    # The appliance's group reads what is written here, and inherits it to what is made here.
+    make_folder(state / "audit", users.module, users.appliance, 0o2750)
     fill("softhsm2.conf.in", state / "softhsm2.conf", TOKENS=f"{state}/module/tokens")
     common = {"LIBRARY": library, "TOKEN_LABEL": LABEL, "PROFILE": "development", "UTC_OFFSET": utc_offset}
     for name, chosen in (("module.conf", mode), ("ceremony.conf", "ceremony")):

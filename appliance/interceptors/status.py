@@ -25,6 +25,7 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
         "MODULE_INTERRUPTED",
         "MODULE_TIMEOUT",
         "MODULE_FAULT",
+        "LOG_UNAVAILABLE",
         "SELF_TEST_FAILED",
         "MODULE_CHANGED",
         "LEDGER_UNAVAILABLE",
@@ -71,6 +72,8 @@ _STATUS |= dict.fromkeys(
         "KEY_RECORD_INVALID",
         "CONFIGURATION_INVALID",
         "ANSWER_UNREADABLE",
+        "AUDIT_KEY_MISSING",
+        "LOG_INCONSISTENT",
     ),
     grpc.StatusCode.INTERNAL,
 )

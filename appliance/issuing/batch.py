@@ -33,6 +33,7 @@ from appliance.issuing.quantities import Unit, unit_of
 from appliance.ledger.records import Entry, Stored, TokenEntry
 from hsm.client import ModuleClient
 from hsm.errors import HsmError, ModuleRefusal
+from hsm.frames import Asker
 from hsm.keys import KeyReference, VendingKey
 from hsm.reasons import Reason
 from hsm.requests import Issued, IssueItem, KeyChanged, KeyChangeItem
@@ -132,6 +133,7 @@ class Batch:
             method=submission.method,
             answer=job.answer,
             tokens=tokens,
+            log=self.view.status.module_id,
         )
 
     # --- planning -----------------------------------------------------------------------------------------------
@@ -274,21 +276,21 @@ class Batch:
 
     async def _try(self, reference: KeyReference | None, group: list[Job]) -> None:
         items = [job.trial for job in group if job.trial is not None]
-        for job, tried in zip(group, await self.client.issue(reference, items), strict=True):
+        for job, tried in zip(group, await self.client.issue(reference, items, _askers(group)), strict=True):
             _settle(job, tried.reason)
 
     async def _make_changes(self, reference: KeyReference | None, group: list[Job]) -> None:
         changes = [job.change for job in group if job.change is not None]
         if reference is None:
             raise AssertionError("a key change has an old key")
-        made = await self.client.key_change(reference, [change.item for change in changes])
+        made = await self.client.key_change(reference, [change.item for change in changes], _askers(group))
         for job, change, answer in zip(group, changes, made, strict=True):
             change.made = answer
             _settle(job, answer.reason)
 
     async def _issue(self, reference: KeyReference | None, group: list[Job]) -> None:
         items = [job.item for job in group if job.item is not None]
-        for job, issued in zip(group, await self.client.issue(reference, items), strict=True):
+        for job, issued in zip(group, await self.client.issue(reference, items, _askers(group)), strict=True):
             job.issued = issued
             _settle(job, issued.reason)
 
@@ -300,10 +302,19 @@ class Batch:
         before_entries: tuple[TokenEntry, ...] = ()
         if change is not None and change.made is not None:
             before = tuple(
-                DeliveredToken(digits=digits, token_class=2, subclass=subclass, identifier=None)
+                DeliveredToken(
+                    digits=digits,
+                    token_class=2,
+                    subclass=subclass,
+                    identifier=None,
+                    log_index=change.made.log_index,
+                )
                 for digits, subclass in zip(change.made.tokens, _KEY_CHANGE_ORDER, strict=False)
             )
-            before_entries = tuple(_entry(change.item.pan, change.old, 2, token.subclass) for token in before)
+            at = change.made.log_index
+            before_entries = tuple(
+                _entry(change.item.pan, change.old, 2, token.subclass, log_index=at) for token in before
+            )
             if job.issued is None:
                 origin = self.view.origin(change.old, change.made.marks)
                 delivery = KeyChangeDelivery(
@@ -317,7 +328,11 @@ class Batch:
         if key is not None:
             identifier = TokenIdentifier(minutes=issued.token_identifier, base_date=key.base_date)
         token = DeliveredToken(
-            digits=issued.digits, token_class=issued.token_class, subclass=issued.subclass, identifier=identifier
+            digits=issued.digits,
+            token_class=issued.token_class,
+            subclass=issued.subclass,
+            identifier=identifier,
+            log_index=issued.log_index,
         )
         delivered = Delivery(
             token=token,
@@ -326,7 +341,7 @@ class Batch:
             origin=self.view.origin(key, issued.marks),
             key_change_tokens=before,
         )
-        entry = _entry(item.pan, key, issued.token_class, issued.subclass, identifier, issued.granted)
+        entry = _entry(item.pan, key, issued.token_class, issued.subclass, identifier, issued.granted, issued.log_index)
         return delivered, (*before_entries, entry)
 
 
@@ -346,6 +361,10 @@ def _settle(job: Job, reason: Reason) -> None:
         job.outcome = ModuleRefusal(reason)
 
 
+def _askers(group: Sequence[Job]) -> list[Asker]:
+    return [Asker(client=job.submission.client, request_id=job.submission.request_id) for job in group]
+
+
 def _change_key(job: Job) -> VendingKey | None:
     return None if job.change is None else job.change.old
 
@@ -361,6 +380,7 @@ def _entry(
     subclass: int,
     identifier: TokenIdentifier | None = None,
     value: int = 0,
+    log_index: int | None = None,
 ) -> TokenEntry:
     return TokenEntry(
         meter=int(pan) if key is not None else None,
@@ -371,4 +391,5 @@ def _entry(
         token_class=token_class,
         subclass=subclass,
         value=value,
+        log_index=log_index,
     )

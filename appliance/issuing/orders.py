@@ -92,12 +92,13 @@ class Origin:
 
 @dataclass(slots=True, kw_only=True, repr=False)
 class DeliveredToken:
-    """One token; digits are empty if it was only validated."""
+    """One token; digits are empty and ``log_index`` is None if it was only validated."""
 
     digits: str
     token_class: int
     subclass: int
     identifier: TokenIdentifier | None
+    log_index: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, repr=False)

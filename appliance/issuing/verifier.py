@@ -7,6 +7,7 @@ from appliance.issuing.module import ModuleCatalogue, ModuleView
 from appliance.issuing.orders import Verification
 from appliance.issuing.quantities import Unit, unit_of
 from hsm.errors import ModuleRefusal
+from hsm.frames import NOBODY, Asker
 from hsm.keys import VendingKey
 from hsm.reasons import Reason
 from hsm.requests import Verified, VerifyItem
@@ -22,8 +23,8 @@ class Verifier:
     def __init__(self, catalogue: ModuleCatalogue) -> None:
         self._catalogue = catalogue
 
-    async def verify(self, number: TokenNumber, meter: Meter | None) -> Verification:
-        """Verify a token; one that is not genuine is an answer, not an error.
+    async def verify(self, number: TokenNumber, meter: Meter | None, client: str) -> Verification:
+        """Verify a token for a client, who goes into the log; one that is not genuine is an answer, not an error.
 
         Raises:
             ReservedTokenClass: class 3.
@@ -46,7 +47,9 @@ class Verifier:
                 tariff_index=meter.holds.tariff_index.digits,
                 pan=meter.pan.digits,
             )
-        (verified,) = await self._catalogue.client.verify(key.reference if key is not None else None, [item])
+        asker = Asker(client=client, request_id=NOBODY.request_id)
+        reference = key.reference if key is not None else None
+        (verified,) = await self._catalogue.client.verify(reference, [item], [asker])
         if verified.reason is Reason.CRC_MISMATCH:
             return Verification(genuine=False)
         if verified.reason is not Reason.OK:

@@ -6,12 +6,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import time_ns
 from typing import Self
 
 from appliance.errors import ApplianceError, ConfigurationInvalid
 from appliance.ledger.answers import AnswerCipher
-from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, Method, RowNumbers, Stored
+from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, Method, RowNumbers, Stored, TokenEntry
 from appliance.ledger.storage import queries
 from appliance.ledger.storage.open import open_storage
 from appliance.ledger.storage.rows import Commit, FoundRequest, Lookup, Storage, Work
@@ -39,6 +40,7 @@ class Ledger:
         cipher: seals and opens stored answers.
         instance: number of this process among all that ever used the ledger.
         clients: numbers of the clients that are known already.
+        logs: the same of the logs, by origin.
         now: the wall clock in milliseconds.
     """
 
@@ -49,6 +51,7 @@ class Ledger:
         *,
         instance: int,
         clients: dict[str, int],
+        logs: dict[str, int],
         now: Callable[[], int] = milliseconds_now,
     ) -> None:
         self._storage = storage
@@ -56,6 +59,7 @@ class Ledger:
         self._rows = RowNumbers(instance)
         self._clients = clients
         self._names = {number: name for name, number in clients.items()}
+        self._logs = logs
         self._now = now
         self._marked = 0
         self.commits = 0
@@ -87,10 +91,11 @@ class Ledger:
                 lambda connection: queries.register_instance(connection, now(), host, process)
             )
             clients = await storage.read(queries.clients)
+            logs = await storage.read(queries.logs)
         except BaseException:
             storage.close()
             raise
-        return cls(storage, cipher, instance=instance, clients=clients, now=now)
+        return cls(storage, cipher, instance=instance, clients=clients, logs=logs, now=now)
 
     @property
     def lanes(self) -> int:
@@ -142,6 +147,7 @@ class Ledger:
             request_id=request_id,
             method=Method(row.method),
             tokens=row.tokens,
+            log=await self._log_of(row.tokens),
             answer=answer,
         )
 
@@ -160,6 +166,7 @@ class Ledger:
                 request_id=row.request_id,
                 method=Method(row.method),
                 tokens=row.tokens,
+                log=await self._log_of(row.tokens),
             )
             for row in rows
         ]
@@ -190,6 +197,15 @@ class Ledger:
             self._learn(await self._storage.read(queries.clients))
         return self._clients.get(name)
 
+    async def _log_of(self, tokens: Sequence[TokenEntry]) -> str:
+        """Return the origin of the log that has these tokens; another appliance may have met it first."""
+        number = tokens[0].log_id if tokens else None
+        if number is None:
+            return ""
+        if number not in self._logs.values():
+            self._logs |= await self._storage.read(queries.logs)
+        return next(origin for origin, known in self._logs.items() if known == number)
+
     async def _add_client(self, name: str) -> None:
         number = await self._storage.write(lambda connection: queries.add_client(connection, name))
         self._learn({name: number})
@@ -216,12 +232,17 @@ class Ledger:
                         token.token_class,
                         token.subclass,
                         str(token.value),
+                        None if token.log_index is None else self._logs[entry.log],
+                        token.log_index,
                     )
                 )
         clock = (now, epoch, now) if now - self._marked >= _MARK_EVERY_MS else None
         return Commit(requests=requests, tokens=tokens, clock=clock)
 
     async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int, at: int | None) -> None:
+        for entry in entries:
+            if entry.log and entry.log not in self._logs:
+                self._logs[entry.log] = await self._storage.write(partial(queries.add_log, origin=entry.log))
         commit = self._commit_rows(entries, epoch, self._now() if at is None else at)
         await work.commit(commit)
         self.commits += 1

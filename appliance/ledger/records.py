@@ -47,6 +47,7 @@ class TokenEntry:
         base_date, identifier: None where a token carries no time: class 1 and key-change tokens.
         supply_group_code, key_revision_number: the vending key, or None in class 1.
         value: what the token grants, in least significant bits of its unit.
+        log_id, log_index: which log it is in (by the ledger's number, set when it is read) and where.
     """
 
     meter: int | None
@@ -57,11 +58,13 @@ class TokenEntry:
     token_class: int
     subclass: int
     value: int
+    log_id: int | None = None
+    log_index: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, repr=False)
 class Entry:
-    """One issuance to be made durable: the request, its answer in clear, its tokens in order."""
+    """One issuance to be made durable: the request, its answer in clear, its tokens in order, the log they are in."""
 
     client: str
     request_id: bytes
@@ -69,6 +72,7 @@ class Entry:
     method: Method
     answer: bytes
     tokens: tuple[TokenEntry, ...]
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -82,13 +86,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Issuance:
-    """One issuance as it is listed; ``answer`` is empty in lists."""
+    """One issuance as it is listed; ``answer`` is empty in lists, ``log`` the origin of the log that has its tokens."""
 
     row: int
     client: str
     request_id: bytes
     method: Method
     tokens: tuple[TokenEntry, ...]
+    log: str = ""
     answer: bytes = b""
 
     @property

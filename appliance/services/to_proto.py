@@ -42,6 +42,8 @@ def fill_token(message: token_pb2.Token, delivered: DeliveredToken) -> None:
         message.grouped = f"{digits[:4]} {digits[4:8]} {digits[8:12]} {digits[12:16]} {digits[16:]}"
     message.token_class = delivered.token_class
     message.subclass = delivered.subclass
+    if delivered.log_index is not None:
+        message.log_index = delivered.log_index
     if identifier is not None:
         message.token_identifier = identifier.minutes
         message.token_time = _time(identifier.base_date, identifier.minutes)

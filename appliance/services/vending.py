@@ -159,7 +159,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         if number.token_class in {0, 2} and not request.HasField("meter"):
             raise FieldMissing("a token of class 0 or 2 is verified for a meter: meter is missing", field="meter")
         meter = from_proto.meter(request.meter) if request.HasField("meter") else None
-        found = await self._verifier.verify(number, meter)
+        found = await self._verifier.verify(number, meter, peer_name(context))
         if not found.genuine or found.origin is None:
             return vending_pb2.VerifyTokenResponse(result=vending_pb2.VERIFICATION_RESULT_CRC_ERROR)
         response = vending_pb2.VerifyTokenResponse(

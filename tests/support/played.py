@@ -23,6 +23,7 @@ from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.records import Method
 from appliance.services import request_ids
+from hsm.frames import Asker
 from hsm.keys import KeyReference, VendingKey
 from hsm.reasons import Reason
 from hsm.requests import Issued, IssueItem, KeyChanged, KeyChangeItem, Mark
@@ -67,6 +68,7 @@ STATUS = ModuleStatus(
     module_version="0.1",
     hardware=False,
 )
+_places = itertools.count()
 _serials = itertools.count(1)
 
 
@@ -94,7 +96,10 @@ class PlayedModule:
         """Wait until something has come to the module."""
         await self.is_asked.wait()
 
-    async def issue(self, _: KeyReference | None, items: Sequence[IssueItem]) -> list[Issued]:
+    async def issue(
+        self, _: KeyReference | None, items: Sequence[IssueItem], askers: Sequence[Asker] = ()
+    ) -> list[Issued]:
+        assert len(askers) == len(items)
         self.asked += items
         self.batches.append(len(items))
         self.is_asked.set()
@@ -111,11 +116,15 @@ class PlayedModule:
                 token_identifier=item.token_identifier,
                 digits="" if item.validate_only or self.refuses is not Reason.OK else f"{next(_serials):020d}",
                 granted=item.value,
+                log_index=None if item.validate_only else next(_places),
             )
             for item in items
         ]
 
-    async def key_change(self, _: KeyReference, items: Sequence[KeyChangeItem]) -> list[KeyChanged]:
+    async def key_change(
+        self, _: KeyReference, items: Sequence[KeyChangeItem], askers: Sequence[Asker] = ()
+    ) -> list[KeyChanged]:
+        assert len(askers) == len(items)
         self.asked += items
         return [
             KeyChanged(
@@ -126,6 +135,7 @@ class PlayedModule:
                 key_type=2,
                 rollover=False,
                 tokens=() if item.validate_only else tuple(f"{next(_serials):020d}" for _ in range(item.set_size)),
+                log_index=None if item.validate_only else next(_places),
             )
             for item in items
         ]

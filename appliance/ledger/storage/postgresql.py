@@ -42,7 +42,10 @@ _FIND = (
 )
 _TYPES = {
     "requests": ("bigint", "int", "bytea", "bytea", "smallint", "smallint", "bytea"),
-    "tokens": ("bigint", "smallint", "bigint", "smallint", "int", "int", "smallint", "smallint", "smallint", "text"),
+    "tokens": (
+        *("bigint", "smallint", "bigint", "smallint", "int", "int", "smallint", "smallint", "smallint", "text"),
+        *("smallint", "bigint"),
+    ),
 }
 _ARRAYS = {table: ", ".join(f"%s::{name}[]" for name in types) for table, types in _TYPES.items()}
 _INSERT = {

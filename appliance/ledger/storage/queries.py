@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from appliance.ledger.records import ClockMark, Filter, TokenEntry, row_range
 from appliance.ledger.storage.schema import clients as client_table
 from appliance.ledger.storage.schema import clock, confirmations, instances, meters, requests, settings, tokens
+from appliance.ledger.storage.schema import logs as log_table
 from sts.token_identifier import BaseDate
 
 _PURGE_CHUNK = 1000
@@ -50,6 +51,18 @@ def add_client(connection: Connection, name: str) -> int:
     """Return a client's number, a new one if need be."""
     _insert_or_ignore(connection, client_table, {"name": name})
     number: int = connection.execute(select(client_table.c.id).where(client_table.c.name == name)).scalar_one()
+    return number
+
+
+def logs(connection: Connection) -> dict[str, int]:
+    """Return every log's number."""
+    return {row.origin: row.id for row in connection.execute(select(log_table))}
+
+
+def add_log(connection: Connection, origin: str) -> int:
+    """Return a log's number, a new one if need be."""
+    _insert_or_ignore(connection, log_table, {"origin": origin})
+    number: int = connection.execute(select(log_table.c.id).where(log_table.c.origin == origin)).scalar_one()
     return number
 
 
@@ -162,6 +175,8 @@ def _token(row: Any) -> TokenEntry:
         token_class=row.token_class,
         subclass=row.subclass,
         value=int(row.value),
+        log_id=row.log_id,
+        log_index=row.log_index,
     )
 
 

@@ -37,7 +37,11 @@ class Commit:
     """What to write: rows of requests and tokens; the clock as (mark, epoch, mark)."""
 
     requests: list[tuple[int, int, bytes, bytes, int, int, bytes]]
-    tokens: list[tuple[int, int, int | None, int | None, int | None, int | None, int | None, int, int, str]]
+    tokens: list[
+        tuple[
+            int, int, int | None, int | None, int | None, int | None, int | None, int, int, str, int | None, int | None
+        ]
+    ]
     clock: tuple[int, int, int] | None
 
 

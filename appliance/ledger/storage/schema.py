@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """Revision of the schema that this version works with."""
 
 metadata = MetaData()
@@ -58,11 +58,22 @@ tokens = Table(
     Column("subclass", SmallInteger, nullable=False),
     # Decimal digits: currency reaches beyond 64 bits.
     Column("value", Text, nullable=False),
+    # Its place in the log of the module that made it; none if it was made before there was one.
+    Column("log_id", SmallInteger),
+    Column("log_index", BigInteger),
     UniqueConstraint("meter", "base_date", "identifier", name="identifier_once"),
     Index("token_of_key", "supply_group_code", "key_revision_number", "request"),
     sqlite_with_rowid=False,
 )
 """One row for each token; the constraint is what keeps an identifier from being used twice for a meter."""
+
+logs = Table(
+    "logs",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("origin", Text, nullable=False, unique=True),
+)
+"""Logs by their origin, which is the id of the module."""
 
 meters = Table(
     "meters",

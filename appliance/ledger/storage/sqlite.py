@@ -34,7 +34,7 @@ _CHECKPOINT_PAGES = 4000
 _BUSY_SECONDS = 5
 T = TypeVar("T")
 
-_COLUMNS = {"requests": 7, "tokens": 10}
+_COLUMNS = {"requests": 7, "tokens": 12}
 
 
 @functools.cache

@@ -44,7 +44,7 @@ static CK_RV transform(CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULON
 static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
 {
     (void)session;
-    return transform(in, length, out, out_length, 32);
+    return transform(in, length, out, out_length, *out_length == 64 ? 64 : 32);
 }
 
 static CK_RV encrypt(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out,
@@ -152,6 +152,21 @@ static CK_RV library_info(CK_INFO_PTR info)
     return step();
 }
 
+static CK_RV generate_pair(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_ATTRIBUTE_PTR public_template,
+                           CK_ULONG public_count, CK_ATTRIBUTE_PTR private_template, CK_ULONG private_count,
+                           CK_OBJECT_HANDLE_PTR public_key, CK_OBJECT_HANDLE_PTR private_key)
+{
+    (void)session;
+    (void)mechanism;
+    (void)public_template;
+    (void)public_count;
+    (void)private_template;
+    (void)private_count;
+    *public_key = 8;
+    *private_key = 9;
+    return step();
+}
+
 void kw_fake_inner(struct kw_inner *inner, uint32_t calls_until_failure)
 {
     calls_left = calls_until_failure;
@@ -166,6 +181,7 @@ void kw_fake_inner(struct kw_inner *inner, uint32_t calls_until_failure)
     list.C_DigestInit = digest_init;
     list.C_Digest = sign;
     list.C_CreateObject = create;
+    list.C_GenerateKeyPair = generate_pair;
     list.C_DestroyObject = destroy;
     list.C_FindObjectsInit = find_init;
     list.C_FindObjects = find;

@@ -43,6 +43,9 @@ static void prepare(uint8_t choice, uint8_t failing)
     module.store.sample_tables = true;
     if (!kw_sta_load(&module.store.tables, kw_sta_sample))
         abort();
+    memset(&module.audit, 0, sizeof module.audit);
+    module.audit.present = choice & 16;
+    memset(module.config.module_id, 'm', sizeof module.config.module_id - 1);
     add_key("201457", 2, 4, 14, 255);
     add_key("123456", 2, 2, 93, 255);
     add_key("600002", 1, 4, 14, 255);
@@ -55,8 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum kw_operation operations[] = {
-        KW_OP_ISSUE,     KW_OP_VERIFY,     KW_OP_KEY_CHANGE, KW_OP_CHECK_VALUE,    KW_OP_STATUS,
-        KW_OP_SELF_TEST, KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,   KW_OP_INSTALL_TABLES,
+        KW_OP_ISSUE,      KW_OP_VERIFY,    KW_OP_KEY_CHANGE,     KW_OP_CHECK_VALUE,
+        KW_OP_STATUS,     KW_OP_SELF_TEST, KW_OP_AUDIT_KEY,      KW_OP_SIGN_CHECKPOINT,
+        KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,  KW_OP_INSTALL_TABLES, KW_OP_MAKE_AUDIT_KEY,
     };
     struct kw_record record;
     if (size < 4)

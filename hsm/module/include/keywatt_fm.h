@@ -18,15 +18,18 @@
 /* Vendor mechanisms: CKM_VENDOR_DEFINED | "KW" << 8 | operation. */
 #define KW_MECHANISM_BASE 0x804B5700UL
 enum kw_operation {
-    KW_OP_ISSUE = 0x01,         /* C_Sign: class 0 and 2; C_Digest: class 1 */
-    KW_OP_VERIFY = 0x02,        /* C_Sign: class 0 and 2; C_Digest: class 1 */
-    KW_OP_KEY_CHANGE = 0x03,    /* C_Sign with the old key */
-    KW_OP_CHECK_VALUE = 0x04,   /* C_Sign */
-    KW_OP_STATUS = 0x05,        /* C_Digest */
-    KW_OP_SELF_TEST = 0x06,     /* C_Digest */
-    KW_OP_INIT_TOKEN = 0x10,    /* C_Digest, ceremony */
-    KW_OP_LOAD_KEY = 0x11,      /* C_Digest, ceremony */
-    KW_OP_INSTALL_TABLES = 0x12 /* C_Digest, ceremony */
+    KW_OP_ISSUE = 0x01,           /* C_Sign: class 0 and 2; C_Digest: class 1 */
+    KW_OP_VERIFY = 0x02,          /* C_Sign: class 0 and 2; C_Digest: class 1 */
+    KW_OP_KEY_CHANGE = 0x03,      /* C_Sign with the old key */
+    KW_OP_CHECK_VALUE = 0x04,     /* C_Sign */
+    KW_OP_STATUS = 0x05,          /* C_Digest */
+    KW_OP_SELF_TEST = 0x06,       /* C_Digest */
+    KW_OP_AUDIT_KEY = 0x07,       /* C_Digest */
+    KW_OP_SIGN_CHECKPOINT = 0x08, /* C_Digest */
+    KW_OP_INIT_TOKEN = 0x10,      /* C_Digest, ceremony */
+    KW_OP_LOAD_KEY = 0x11,        /* C_Digest, ceremony */
+    KW_OP_INSTALL_TABLES = 0x12,  /* C_Digest, ceremony */
+    KW_OP_MAKE_AUDIT_KEY = 0x13   /* C_Digest, ceremony */
 };
 #define KW_MECHANISM(operation) (KW_MECHANISM_BASE | (unsigned long)(operation))
 
@@ -146,6 +149,22 @@ enum kw_operation {
 /* Init-token item: label (32, blank padded), SO PIN (64, zero padded), user PIN (64); the answer as above. */
 #define KW_INIT_ITEM_LEN 160
 
+/* Audit-key answer: 48 octets after the header; the request is a bare header. */
+#define KW_AUDIT_KEY_LEN 48
+#define KW_AUDIT_REASON 0 /* 2 */
+#define KW_AUDIT_ALGORITHM 2
+#define KW_AUDIT_PUBLIC 8 /* 32 */
+#define KW_AUDIT_PUBLIC_LEN 32
+#define KW_AUDIT_ALGORITHM_ED25519 1
+
+/* Sign-checkpoint item: 40 octets; answer: 72. Signed is the text "module id LF size LF base64 of the root LF". */
+#define KW_CHECKPOINT_ITEM_LEN 40
+#define KW_CHECKPOINT_SIZE 0 /* 8 */
+#define KW_CHECKPOINT_ROOT 8 /* 32 */
+#define KW_SIGNED_ITEM_LEN 72
+#define KW_SIGNED_REASON 0    /* 2 */
+#define KW_SIGNED_SIGNATURE 8 /* 64 */
+
 /* Status answer: 320 octets after the header; the request is a bare header. */
 #define KW_STATUS_LEN 320
 #define KW_STATUS_MODE 0
@@ -234,7 +253,9 @@ enum kw_reason {
     KW_R_TOKEN_STORE_FULL = 51,
     KW_R_CIPHER_FAULT = 52,
     KW_R_LIBRARY_FAULT = 53,
-    KW_R_VERIFICATION_LIMIT = 54
+    KW_R_VERIFICATION_LIMIT = 54,
+    KW_R_AUDIT_KEY_MISSING = 55,
+    KW_R_LOG_INCONSISTENT = 56
 };
 
 #endif

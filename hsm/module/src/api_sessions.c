@@ -42,6 +42,7 @@ CK_RV kw_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR application,
 
 static void log_out(void)
 {
+    memset(&kw_the_module.audit, 0, sizeof kw_the_module.audit);
     kw_session_reset_all();
     kw_inner_logout(&kw_the_module.inner);
     kw_the_module.login = KW_LOGIN_NONE;
@@ -110,6 +111,8 @@ static CK_RV log_in(CK_UTF8CHAR_PTR pin, CK_ULONG length)
     rv = kw_self_test_pure() ? kw_self_test_inner(&module->inner) : CKR_DEVICE_ERROR;
     if (rv == CKR_OK)
         rv = kw_keystore_read(&module->store, &module->inner, &module->config);
+    if (rv == CKR_OK)
+        rv = kw_audit_read(&module->audit, &module->inner);
     if (rv != CKR_OK) {
         log_out();
         return rv;

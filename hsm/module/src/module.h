@@ -2,6 +2,7 @@
 #ifndef KW_MODULE_H
 #define KW_MODULE_H
 
+#include "audit_key.h"
 #include "config.h"
 #include "inner.h"
 #include "keystore.h"
@@ -16,6 +17,7 @@ struct kw_module {
     struct kw_config config;
     struct kw_inner inner;
     struct kw_keystore store;
+    struct kw_audit audit;
     struct kw_counters counters;
     enum kw_login login;
     bool self_test_passed; /* at login */

@@ -24,6 +24,9 @@ static const struct shape *shape_of(enum kw_operation operation)
     static const struct shape load = {KW_LOAD_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape tables = {KW_TABLES_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape init = {KW_INIT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape audit = {0, KW_AUDIT_KEY_LEN, false, true, true, true, 0};
+    static const struct shape checkpoint = {KW_CHECKPOINT_ITEM_LEN, KW_SIGNED_ITEM_LEN, false, true, false, true, 1};
+    static const struct shape make_audit = {0, KW_AUDIT_KEY_LEN, false, true, true, false, 0};
     switch (operation) {
     case KW_OP_ISSUE:
         return &issue;
@@ -43,6 +46,12 @@ static const struct shape *shape_of(enum kw_operation operation)
         return &tables;
     case KW_OP_INIT_TOKEN:
         return &init;
+    case KW_OP_AUDIT_KEY:
+        return &audit;
+    case KW_OP_SIGN_CHECKPOINT:
+        return &checkpoint;
+    case KW_OP_MAKE_AUDIT_KEY:
+        return &make_audit;
     }
     return NULL;
 }
@@ -101,6 +110,12 @@ static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, 
         return kw_install_tables(module, item, answer);
     case KW_OP_INIT_TOKEN:
         return kw_init_token(module, item, answer);
+    case KW_OP_AUDIT_KEY:
+        return kw_audit_key(module, answer);
+    case KW_OP_SIGN_CHECKPOINT:
+        return kw_sign_checkpoint(module, item, answer);
+    case KW_OP_MAKE_AUDIT_KEY:
+        return kw_make_audit_key(module, answer);
     }
     return CKR_MECHANISM_INVALID;
 }

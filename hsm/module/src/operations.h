@@ -22,6 +22,9 @@ CK_RV kw_verify(struct kw_module *module, const struct kw_key *key, const uint8_
 CK_RV kw_key_change(struct kw_module *module, const struct kw_key *old_key, const uint8_t *item, uint8_t *answer);
 CK_RV kw_check_value(struct kw_module *module, const struct kw_key *key, uint8_t *answer);
 CK_RV kw_status(struct kw_module *module, uint8_t *answer);
+CK_RV kw_audit_key(struct kw_module *module, uint8_t *answer);
+CK_RV kw_make_audit_key(struct kw_module *module, uint8_t *answer);
+CK_RV kw_sign_checkpoint(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_install_tables(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_init_token(struct kw_module *module, const uint8_t *item, uint8_t *answer);
