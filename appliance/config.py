@@ -66,12 +66,27 @@ class LedgerSettings(BaseModel):
     key: Path
 
 
+class AuditSettings(BaseModel):
+    """Who may see the module's log.
+
+    Args:
+        log: folder of the module's log; this user may read it.
+        auditors: names, as in their certificates, of clients that see what others were issued.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    log: Path
+    auditors: list[str] = []
+
+
 class ApplianceSettings(BaseModel):
     """The appliance.
 
     Args:
         listen: address and port, such as 127.0.0.1:8443.
         module_socket: unix socket of the module process.
+        audit: without it there is no audit service.
         in_flight_max: module requests that may wait at once; one more is refused with RESOURCE_EXHAUSTED.
         queue_max: requests that may wait or be under way at once; one more is refused with RESOURCE_EXHAUSTED.
         processes: processes that share the port; more than one needs a ledger on PostgreSQL.
@@ -86,6 +101,7 @@ class ApplianceSettings(BaseModel):
     ledger: LedgerSettings
     issuing: IssuingSettings = IssuingSettings()
     clock: ClockSettings = ClockSettings()
+    audit: AuditSettings | None = None
     in_flight_max: int = Field(default=256, ge=1, le=10_000)
     queue_max: int = Field(default=4000, ge=1, le=100_000)
     processes: int = Field(default=1, ge=1, le=64)

@@ -38,6 +38,28 @@ class FieldInvalid(ApplianceError):
     hint = "See the message for the field and its form."
 
 
+class AuditorRequired(ApplianceError):
+    """Something that shows what others were issued, asked for by a client that is no auditor."""
+
+    reason = "AUDITOR_REQUIRED"
+    hint = "Ask with the certificate of an auditor, or have this client named in audit.auditors."
+
+
+class LogEntryUnknown(ApplianceError):
+    """An entry or a tree beyond what the newest checkpoint of the module's log covers."""
+
+    reason = "LOG_ENTRY_UNKNOWN"
+    hint = "Ask for a smaller index or size; GetCheckpoint with fresh tells how far the log goes."
+
+
+class LogUnreadable(ApplianceError):
+    """The appliance cannot read the module's log. Issuing does not need it."""
+
+    reason = "LOG_UNREADABLE"
+    retryable = True
+    hint = "See that audit.log names the folder of the module's log and that the appliance's user may read it."
+
+
 class ClientUnnamed(ApplianceError):
     """A client whose certificate names nobody."""
 

@@ -15,11 +15,14 @@ import structlog
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from keywatt.audit.v1 import audit_pb2, audit_pb2_grpc
 from keywatt.certification.v1 import certification_pb2, certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
 from appliance import processes
+from appliance.audit.identify import Identifier
+from appliance.audit.log_reader import LogReader
 from appliance.config import ApplianceSettings
 from appliance.errors import ApplianceError, ClockStopped, ConfigurationInvalid, LedgerUnavailable
 from appliance.interceptors.calls import Calls
@@ -30,6 +33,7 @@ from appliance.issuing.time_guard import TimeGuard
 from appliance.issuing.verifier import Verifier
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger
+from appliance.services.audit import AuditService
 from appliance.services.certification import CertificationService
 from appliance.services.keys import KeysService
 from appliance.services.vending import VendingService
@@ -198,6 +202,12 @@ async def _serve(
     vending = VendingService(pipeline, Verifier(catalogue), ledger)
     calls.register(vending_pb2_grpc.add_VendingServiceServicer_to_server, vending, server)
     calls.register(keys_pb2_grpc.add_KeysServiceServicer_to_server, KeysService(catalogue), server)
+    if settings.audit is not None:
+        log = LogReader(settings.audit.log, catalogue.client)
+        identifier = Identifier(Verifier(catalogue), ledger, log)
+        audit = AuditService(log, ledger, identifier, frozenset(settings.audit.auditors))
+        calls.register(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit, server)
+        services.append(audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
     if view.certification:
         certification = CertificationService(ledger)
         calls.register(certification_pb2_grpc.add_CertificationServiceServicer_to_server, certification, server)

@@ -43,6 +43,9 @@ def set_up(state: Path, address: str, port: int) -> None:
         "[ledger]\n"
         f'url = "sqlite:///{ledger}/ledger.db"\n'
         f'key = "{appliance}/ledger.key"\n\n'
+        "[audit]\n"
+        f'log = "{state}/audit"\n'
+        'auditors = ["spiffe://keywatt.dev/development"]\n\n'
         "[clock]\n"
         "# A demonstration may lie idle for weeks; in service the default, a week, is right.\n"
         "restart_forward_hours = 10000\n",

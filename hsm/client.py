@@ -15,11 +15,21 @@ from pathlib import Path
 from typing import cast
 
 from hsm import frames
-from hsm.errors import FrameInvalid, HsmError, ModuleBusy, ModuleInterrupted, ModuleTimeout, ModuleUnavailable
+from hsm.errors import (
+    FrameInvalid,
+    HsmError,
+    ModuleBusy,
+    ModuleInterrupted,
+    ModuleRefusal,
+    ModuleTimeout,
+    ModuleUnavailable,
+)
 from hsm.frames import Asker, Frame, Kind
 from hsm.keys import KeyReference, VendingKey
+from hsm.reasons import Reason
 from hsm.requests import (
     HEADER_LENGTH,
+    AuditKey,
     CheckValue,
     Issued,
     IssueItem,
@@ -159,6 +169,14 @@ class ModuleClient:
     async def status(self) -> ModuleStatus:
         """Ask the module what it is. Raises as :meth:`issue`."""
         return ModuleStatus.unpack(await self._ask(Kind.STATUS, b""))
+
+    async def audit_key(self) -> bytes:
+        """Return the public half of the key that signs the log, 32 octets; raises as :meth:`issue`."""
+        answer = await self._ask(Kind.AUDIT_KEY, frames.pack_body(None, pack_request(Operation.AUDIT_KEY)))
+        found = AuditKey.unpack(answer[HEADER_LENGTH:])
+        if found.reason is not Reason.OK:
+            raise ModuleRefusal(found.reason)
+        return found.public
 
     async def keys(self) -> list[VendingKey]:
         """List the vending keys, ordered by reference. Raises as :meth:`issue`."""

@@ -48,6 +48,7 @@ class Kind(enum.IntEnum):
     STATUS = 5
     KEYS = 6
     CHECKPOINT = 7
+    AUDIT_KEY = 8
     ERROR = 255
 
 
@@ -57,6 +58,7 @@ OPERATION_OF = {
     Kind.KEY_CHANGE: Operation.KEY_CHANGE,
     Kind.CHECK_VALUE: Operation.CHECK_VALUE,
     Kind.STATUS: Operation.STATUS,
+    Kind.AUDIT_KEY: Operation.AUDIT_KEY,
 }
 
 _ERRORS: dict[str, type[HsmError]] = {

@@ -77,6 +77,8 @@ class Recorder:
         """
         self._writer = LogWriter.open(self._folder)
         self._log("log-open", entries=self._writer.size, verifier_key=self._key)
+        # For convenience: who wants proof takes the key from the record of the ceremony, not from beside the log.
+        (self._folder / "verifier-key").write_text(f"{self._key}\n", "ascii")
         self._write_start(self._writer)
         self.checkpoint()
 

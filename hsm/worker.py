@@ -33,7 +33,7 @@ _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
 _MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange"})
-_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY})
+_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY})
 
 
 def log(event: str, **fields: object) -> None:

@@ -8,22 +8,21 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
-from google.protobuf.message import Message
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
 
-from appliance.client import output, request_ids
-from appliance.client.client import ClientError, ClientProfile, KeywattClient
+from appliance.client import audit_cli, output, request_ids
+from appliance.client.client import KeywattClient
+from appliance.client.command import Ea, Json, Krn, Meter, Sgc, Tct, Ti, meter_of, run
 
 PROFILE_ENVIRONMENT = "KEYWATT_CLIENT"
 _NOT_GENUINE = 3
 _PROFILE_DEFAULT = Path("~/.config/keywatt/client.toml")
-R = TypeVar("R", bound=Message)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Issue and verify STS tokens through a Keywatt appliance.",
 )
+
+app.add_typer(audit_cli.app, name="audit", help="Read the module's log: checkpoints, receipts, entries, tokens found.")
 
 
 class CreditName(enum.StrEnum):
@@ -71,32 +72,12 @@ def _main(
     context.obj = chosen
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-Meter = Annotated[str, typer.Option(help="Meter number (11 or 13 digits) or meter PAN (18 digits).")]
-Sgc = Annotated[str, typer.Option(help="Supply group code, six digits.")]
-Krn = Annotated[int, typer.Option(min=0, max=255, help="Key revision number, 1 to 9.")]
-Ti = Annotated[str, typer.Option(help="Tariff index, two digits.")]
-Ea = Annotated[int, typer.Option(help="Encryption algorithm of the meter: 7 or 11.")]
-Tct = Annotated[int, typer.Option(min=0, max=255, help="Token carrier type, 1 to 7; 0 counts as 2, keypad.")]
 Dry = Annotated[bool, typer.Option("--validate-only", help="Check everything, issue nothing.")]
 Reserved = Annotated[str, typer.Option(help="Take the reserved identifier, 00:01, of this date (2026-12-01).")]
 RequestId = Annotated[
     str, typer.Option(help="Repeat a request under its id: the stored answer comes back. Else a new UUID.")
 ]
 IssueTime = Annotated[str, typer.Option(help="Issue time (2014-03-01T13:00); certification mode only.")]
-
-
-def _meter(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> meter_pb2.MeterConfiguration:
-    if ea not in meter_pb2.EncryptionAlgorithm.values():
-        raise typer.BadParameter("an encryption algorithm is 7 or 11")
-    return meter_pb2.MeterConfiguration(
-        meter_pan=meter,
-        supply_group_code=sgc,
-        key_revision_number=krn,
-        tariff_index=ti,
-        encryption_algorithm=meter_pb2.EncryptionAlgorithm.ValueType(ea),
-        token_carrier_type=tct,
-    )
 
 
 def _assignment(text: str) -> meter_pb2.KeyAssignment | None:
@@ -112,25 +93,10 @@ def _certification(issue_time: str) -> token_pb2.CertificationContext | None:
     return token_pb2.CertificationContext(issue_time=issue_time) if issue_time else None
 
 
-def _run(context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]) -> None:
-    try:
-        with KeywattClient(ClientProfile.read(context.obj)) as client:
-            response = work(client)
-    except ClientError as error:
-        raise output.fail(error) from None
-    except ValueError as error:
-        output.errors.print(f"[bold]error[/bold]: {error}")
-        raise typer.Exit(2) from None
-    if as_json:
-        output.show_json(response)
-    else:
-        show(response)
-
-
 def _issue(context: typer.Context, as_json: bool, method: str, request: Any, show: Callable[[Any], None]) -> None:
     request.request_id = request.request_id or request_ids.new()
     try:
-        _run(context, as_json, lambda c: c.issue(getattr(c.vending, method), request), show)
+        run(context, as_json, lambda c: c.issue(getattr(c.vending, method), request), show)
     except typer.Exit:
         output.errors.print(f"  To repeat exactly this request: --request-id {request.request_id}")
         raise
@@ -161,7 +127,7 @@ def credit(
 ) -> None:
     """Issue a credit token (class 0)."""
     request = vending_pb2.IssueCreditTokenRequest(
-        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        meter=meter_of(meter, sgc, krn, ti, ea, tct),
         credit_type=vending_pb2.CreditType.ValueType(list(CreditName).index(kind) + 1),
         assignment=_assignment(ought),
         amount=amount,
@@ -199,7 +165,7 @@ def management(
 ) -> None:
     """Issue a management token (class 2 other than key change); give exactly one command."""
     request = vending_pb2.IssueManagementTokenRequest(
-        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        meter=meter_of(meter, sgc, krn, ti, ea, tct),
         reserved_identifier_date=reserved,
         validate_only=validate_only,
         request_id=request_id,
@@ -302,7 +268,7 @@ def key_change(
 ) -> None:
     """Issue a key-change set: the meter enters every token, in any order, and then holds the new key."""
     request = vending_pb2.IssueKeyChangeTokensRequest(
-        meter=_meter(meter, sgc, krn, ti, ea, tct),
+        meter=meter_of(meter, sgc, krn, ti, ea, tct),
         target=meter_pb2.KeyAssignment(
             supply_group_code=new_sgc or sgc, key_revision_number=new_krn or krn, tariff_index=new_ti or ti
         ),
@@ -331,14 +297,14 @@ def verify(
     if bool(meter) != bool(sgc):
         raise typer.BadParameter("give --meter and --sgc together")
     if meter:
-        request.meter.CopyFrom(_meter(meter, sgc, krn, ti, ea, tct))
+        request.meter.CopyFrom(meter_of(meter, sgc, krn, ti, ea, tct))
     found: list[vending_pb2.VerifyTokenResponse] = []
 
     def ask(client: KeywattClient) -> vending_pb2.VerifyTokenResponse:
         found.append(client.call(client.vending.VerifyToken, request))
         return found[0]
 
-    _run(context, json, ask, output.show_verification)
+    run(context, json, ask, output.show_verification)
     if found[0].result != vending_pb2.VERIFICATION_RESULT_GENUINE:
         raise typer.Exit(_NOT_GENUINE)
 
@@ -351,7 +317,7 @@ def issuance(
 ) -> None:
     """Show what was issued under a request id, with the answer as it was given."""
     request = vending_pb2.GetIssuanceRequest(request_id=request_id)
-    _run(context, json, lambda c: c.call(c.vending.GetIssuance, request), output.show_issuance)
+    run(context, json, lambda c: c.call(c.vending.GetIssuance, request), output.show_issuance)
 
 
 @app.command()
@@ -384,7 +350,7 @@ def issuances(
             if not request.page_token or len(result.issuances) >= limit:
                 return result
 
-    _run(context, json, collect, output.show_issuances)
+    run(context, json, collect, output.show_issuances)
 
 
 @app.command()
@@ -401,21 +367,21 @@ def keys(context: typer.Context, json: Json = False) -> None:
             if not page:
                 return result
 
-    _run(context, json, collect, output.show_keys)
+    run(context, json, collect, output.show_keys)
 
 
 @app.command()
 def status(context: typer.Context, json: Json = False) -> None:
     """Show identity, versions, mode, clock and counters of the module."""
     request = keys_pb2.GetModuleStatusRequest()
-    _run(context, json, lambda c: c.call(c.keys.GetModuleStatus, request), output.show_status)
+    run(context, json, lambda c: c.call(c.keys.GetModuleStatus, request), output.show_status)
 
 
 @app.command("reset-identifiers")
 def reset_identifiers(context: typer.Context, json: Json = False) -> None:
     """Forget every token identifier that was given out; certification mode only."""
     request = certification_pb2.ResetTokenIdentifiersRequest()
-    _run(context, json, lambda c: c.call(c.certification.ResetTokenIdentifiers, request), output.show_reset)
+    run(context, json, lambda c: c.call(c.certification.ResetTokenIdentifiers, request), output.show_reset)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from keywatt.audit.v1 import audit_pb2_grpc
 from keywatt.certification.v1 import certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2_grpc
 from keywatt.vending.v1 import vending_pb2_grpc
@@ -113,7 +114,7 @@ class KeywattClient:
     """A connection to one appliance; use it as a context manager.
 
     Attributes:
-        vending, keys, certification: the generated stubs, to be called through :meth:`call`.
+        vending, keys, audit, certification: the generated stubs, to be called through :meth:`call`.
     """
 
     def __init__(self, profile: ClientProfile) -> None:
@@ -132,6 +133,7 @@ class KeywattClient:
         self._channel = grpc.secure_channel(profile.address, credentials, options=_RECONNECT)
         self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
         self.keys = keys_pb2_grpc.KeysServiceStub(self._channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
         self.certification = certification_pb2_grpc.CertificationServiceStub(self._channel)
 
     def call(self, method: Callable[..., T], request: object) -> T:
@@ -147,6 +149,13 @@ class KeywattClient:
             if found.code is grpc.StatusCode.UNIMPLEMENTED:
                 found.hint = "This appliance does not serve the call; some exist in certification mode only."
             raise found from None
+
+    def stream(self, method: Callable[..., Iterable[T]], request: object) -> Iterator[T]:
+        """Call a method that sends many answers, for as long as it does; raises ClientError."""
+        try:
+            yield from method(request)
+        except grpc.RpcError as error:
+            raise _error(error) from None
 
     def issue(self, method: Callable[..., T], request: Any) -> T:
         """Call an issuing method until it answers: after errors that may pass it is repeated with its request id.

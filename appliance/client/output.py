@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from keywatt.audit.v1 import audit_pb2
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
@@ -227,3 +228,23 @@ def fail(error: ClientError) -> typer.Exit:
     if error.hint:
         errors.print(f"  {error.hint}")
     return typer.Exit(1)
+
+
+_ORIGINS = {
+    audit_pb2.TOKEN_ORIGIN_ISSUED: "ISSUED by this module",
+    audit_pb2.TOKEN_ORIGIN_NOT_IN_LEDGER: "MADE BY THIS MODULE, BUT NOT IN THE LEDGER: who had it made?",
+    audit_pb2.TOKEN_ORIGIN_OTHER_MODULE: "issued by another module of this ledger",
+    audit_pb2.TOKEN_ORIGIN_UNKNOWN: "unknown: not in the log, and not a token of this meter under this key",
+    audit_pb2.TOKEN_ORIGIN_MISUSE: "MISUSE: a genuine token that is in no log. Stop vending under this key.",
+}
+
+
+def show_identification(response: audit_pb2.IdentifyTokenResponse) -> None:
+    """Print where a token came from."""
+    console.print(f"[bold]{_ORIGINS.get(response.origin, 'unknown')}[/bold]")
+    if response.log_origin:
+        _row("log", f"{response.log_origin}, entry {response.log_index}")
+    if response.entry:
+        for name, value in json.loads(response.entry).items():
+            shown = datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds") if name == "time" else value
+            _row(name, shown)

@@ -55,6 +55,12 @@ class Calls:
                 request_deserializer=None if unread else handler.request_deserializer,
                 response_serializer=None if unread else handler.response_serializer,
             )
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(method, handler.unary_stream),
+                request_deserializer=handler.request_deserializer,
+                response_serializer=handler.response_serializer,
+            )
         return grpc.stream_stream_rpc_method_handler(
             self._stream(method, handler.stream_stream),
             request_deserializer=handler.request_deserializer,

@@ -29,6 +29,7 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
         "SELF_TEST_FAILED",
         "MODULE_CHANGED",
         "LEDGER_UNAVAILABLE",
+        "LOG_UNREADABLE",
         "CLOCK_STOPPED",
     ),
     grpc.StatusCode.UNAVAILABLE,
@@ -36,11 +37,14 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
 _STATUS |= dict.fromkeys(
     ("MODULE_BUSY", "QUEUE_FULL", "IDENTIFIER_LOOK_AHEAD", "VERIFICATION_LIMIT"), grpc.StatusCode.RESOURCE_EXHAUSTED
 )
-_STATUS |= dict.fromkeys(("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN"), grpc.StatusCode.NOT_FOUND)
+_STATUS |= dict.fromkeys(
+    ("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN", "LOG_ENTRY_UNKNOWN"), grpc.StatusCode.NOT_FOUND
+)
 _STATUS |= dict.fromkeys(("IDENTIFIER_USED", "REQUEST_ID_REUSED"), grpc.StatusCode.ALREADY_EXISTS)
 _STATUS |= {
     "DEADLINE_PASSED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "LEDGER_CONFLICT": grpc.StatusCode.ABORTED,
+    "AUDITOR_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
     "CLIENT_UNNAMED": grpc.StatusCode.UNAUTHENTICATED,
 }
 _STATUS |= dict.fromkeys(

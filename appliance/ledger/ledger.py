@@ -171,6 +171,13 @@ class Ledger:
             for row in rows
         ]
 
+    async def places(self, meter: int, base_date: BaseDate, identifier: int) -> Sequence[tuple[str, int]]:
+        """Return the log and the index of every entry of a meter's identifier. Raises LedgerUnavailable."""
+        rows = await self._storage.read(
+            partial(queries.places, meter=meter, base_date=base_date, identifier=identifier)
+        )
+        return [(await self._log_name(number), index) for number, index in rows]
+
     async def clock_mark(self) -> ClockMark:
         """Read the clock's mark. Raises LedgerUnavailable."""
         return await self._storage.read(queries.clock_mark)
@@ -198,10 +205,12 @@ class Ledger:
         return self._clients.get(name)
 
     async def _log_of(self, tokens: Sequence[TokenEntry]) -> str:
-        """Return the origin of the log that has these tokens; another appliance may have met it first."""
+        """Return the origin of the log that has these tokens."""
         number = tokens[0].log_id if tokens else None
-        if number is None:
-            return ""
+        return "" if number is None else await self._log_name(number)
+
+    async def _log_name(self, number: int) -> str:
+        """Return the origin of a log; another appliance may have met it first."""
         if number not in self._logs.values():
             self._logs |= await self._storage.read(queries.logs)
         return next(origin for origin, known in self._logs.items() if known == number)

@@ -99,7 +99,37 @@ class Issuance:
     @property
     def created(self) -> datetime:
         """When it was made durable, aware."""
-        return datetime.fromtimestamp((self.row >> _ID_SHIFT) / 1000, UTC)
+        return datetime.fromtimestamp(created_at(self.row) / 1000, UTC)
+
+
+def created_at(row: int) -> int:
+    """Return when a row was made durable, in milliseconds since 1970."""
+    return row >> _ID_SHIFT
+
+
+@dataclass(slots=True, kw_only=True)
+class Accounted:
+    """A token as the ledger has it, for comparison with the log.
+
+    Args:
+        client, request_id: whose, and for which request.
+        meter: meter PAN, 18 digits; empty in class 1.
+        key: SGC/KRN; empty in class 1.
+        identifier: minutes since the base date, or None.
+        log_index: its place in the log.
+        created: when it was made durable, milliseconds since 1970.
+    """
+
+    client: str
+    request_id: bytes
+    meter: str
+    key: str
+    identifier: int | None
+    token_class: int
+    subclass: int
+    value: int
+    log_index: int
+    created: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from appliance.errors import FieldInvalid, PageTokenInvalid
 from appliance.issuing.module import ModuleCatalogue
 from appliance.services import to_proto
 from hsm.keys import VendingKey
+from hsm.log.notes import ED25519, VerifierKey
 from hsm.status import ModuleStatus
 
 _PAGE_DEFAULT = 100
@@ -73,6 +74,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
         """Show the module as it is at this moment."""
         client = self._catalogue.client
         status = await client.status()
+        key = VerifierKey(name=status.module_id, kind=ED25519, public=await client.audit_key())
         return keys_pb2.GetModuleStatusResponse(
             module_id=status.module_id,
             mode=status.mode.name.lower(),
@@ -100,4 +102,5 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
             appliance_version=__version__,
             identifier_past_minutes=status.past_window_minutes,
             identifier_future_minutes=status.future_window_minutes,
+            log_verifier_key=str(key),
         )

@@ -11,6 +11,9 @@ from hsm.log.errors import CheckpointInvalid, NoteInvalid
 from hsm.log.merkle import HASH_LENGTH
 from hsm.log.notes import Note, VerifierKey, decode_base64
 
+CHECKPOINT = "checkpoint"
+"""Name of the file that holds the newest one."""
+
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hsm.log import tiles
-from hsm.log.checkpoints import Checkpoint
+from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import LogDamaged, LogError, LogUnavailable, TileMissing
 from hsm.log.journal import JOURNAL_OCTETS, Journal, Record, write_all
 from hsm.log.merkle import HASH_LENGTH, Frontier, leaf_hash, root_of
@@ -25,7 +25,6 @@ from hsm.log.notes import Note
 from hsm.log.tiles import TILE_WIDTH, TileReader
 
 _STATE = "state.json"
-CHECKPOINT = "checkpoint"
 
 
 @contextlib.contextmanager

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from appliance.ledger.records import ClockMark, Filter, TokenEntry, row_range
+from appliance.ledger.records import Accounted, ClockMark, Filter, TokenEntry, created_at, row_range
 from appliance.ledger.storage.schema import clients as client_table
 from appliance.ledger.storage.schema import clock, confirmations, instances, meters, requests, settings, tokens
 from appliance.ledger.storage.schema import logs as log_table
 from sts.token_identifier import BaseDate
 
 _PURGE_CHUNK = 1000
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -127,6 +129,58 @@ def find(connection: Connection, client_id: int, request_id: bytes) -> RequestRo
         answer_key=row.answer_key,
         answer=bytes(row.answer),
     )
+
+
+def places(connection: Connection, meter: int, base_date: int, identifier: int) -> list[tuple[int, int]]:
+    """Return log number and index of the tokens with an identifier."""
+    query = select(tokens.c.log_id, tokens.c.log_index).where(
+        tokens.c.meter == meter,
+        tokens.c.base_date == int(base_date),
+        tokens.c.identifier == identifier,
+        tokens.c.log_index.is_not(None),
+    )
+    return [(row.log_id, row.log_index) for row in connection.execute(query)]
+
+
+def accounted(connection: Connection, origin: str) -> Iterator[Accounted]:
+    """Give every token of a log, by its place in it; reads as it goes."""
+    query = (
+        select(tokens, requests.c.request_id.label("asked"), client_table.c.name)
+        .join(requests, tokens.c.request == requests.c.id)
+        .join(client_table, requests.c.client_id == client_table.c.id)
+        .join(log_table, tokens.c.log_id == log_table.c.id)
+        .where(log_table.c.origin == origin)
+        .order_by(tokens.c.log_index, tokens.c.request, tokens.c.position)
+    )
+    for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+        key = "" if row.supply_group_code is None else f"{row.supply_group_code:06d}/{row.key_revision_number}"
+        yield Accounted(
+            client=row.name,
+            request_id=bytes(row.asked),
+            meter="" if row.meter is None else f"{row.meter:018d}",
+            key=key,
+            identifier=row.identifier,
+            token_class=row.token_class,
+            subclass=row.subclass,
+            value=int(row.value),
+            log_index=row.log_index,
+            created=created_at(row.request),
+        )
+
+
+def entry_of(connection: Connection, origin: str, client: str, request_id: bytes) -> int | None:
+    """Return the entry in a log that answers a request of a client, or None."""
+    query = (
+        select(tokens.c.log_index)
+        .join(requests, tokens.c.request == requests.c.id)
+        .join(client_table, requests.c.client_id == client_table.c.id)
+        .join(log_table, tokens.c.log_id == log_table.c.id)
+        .where(client_table.c.name == client, requests.c.request_id == request_id, log_table.c.origin == origin)
+        .order_by(tokens.c.position)
+        .limit(1)
+    )
+    found: int | None = connection.execute(query).scalar_one_or_none()
+    return found
 
 
 def list_issuances(connection: Connection, wanted: Filter, client_id: int | None, limit: int) -> list[RequestRow]:

@@ -1,0 +1,1 @@
+"""What the module's log shows to others: proofs, receipts, where a token came from, and whether the ledger agrees."""
