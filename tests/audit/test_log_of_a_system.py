@@ -82,7 +82,7 @@ def test_every_sale_refusal_and_verification_is_in_the_log(system: System) -> No
         answer = client.call(client.vending.IssueCreditToken, request)
         assert client.call(client.vending.IssueCreditToken, request) == answer
         with pytest.raises(ClientError, match="refused"):
-            large = sale(str(10**30))
+            large = sale(str(10**32))
             large.credit_type = vending_pb2.CREDIT_TYPE_ELECTRICITY_CURRENCY
             client.call(client.vending.IssueCreditToken, large)
         with pytest.raises(ClientError):
