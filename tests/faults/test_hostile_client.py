@@ -20,6 +20,7 @@ from hsm import frames
 from hsm.frames import Frame, Kind
 from hsm.requests import Operation, pack_request
 from tests.support.lab import credit, reference
+NOBODY = bytes(4)
 def connect():
     stream = socket.socket(socket.AF_UNIX)
     stream.settimeout(10)
@@ -50,18 +51,41 @@ for kind, operation in ((Kind.CHECK_VALUE, Operation.CHECK_VALUE), (Kind.KEY_CHA
     assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID"), answer.body
 """,
     "another operation than the frame says": """
-answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), pack_request(Operation.LOAD_KEY)))
+answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), NOBODY + pack_request(Operation.LOAD_KEY)))
 assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID")
 """,
     "a malformed request": """
 request = pack_request(Operation.ISSUE, [credit(2)])
 for bad in (request[:-1], request + b"x", request[:8], b"\\1\\1" + b"\\xff" * 70, request + bytes(500000)):
-    answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), bad))
+    answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), NOBODY + bad))
     assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID"), answer.body
 """,
     "an unknown key": """
-answer = ask(Kind.ISSUE, frames.pack_body(reference("999999"), pack_request(Operation.ISSUE, [credit(2)])))
+answer = ask(Kind.ISSUE, frames.pack_body(reference("999999"), NOBODY + pack_request(Operation.ISSUE, [credit(2)])))
 assert answer.body.startswith(b"VENDING_KEY_UNKNOWN")
+""",
+    "askers that are none": r"""
+from hsm.frames import Asker, pack_askers
+request = pack_request(Operation.ISSUE, [credit(2)])
+one = pack_askers([Asker(client="a", request_id=bytes(16))])
+two = pack_askers([Asker(client="a", request_id=bytes(16))] * 2)
+for bad in (b"", b"\0", b"\0\0\0\1", b"\0\0\0\2\0\1" + request, b"\xff" * 4 + request, two + request,
+            one[:-1] + request, b"\0\0\0\4\0\1\xff\xff" + request, b"\0\0\0\x14" + bytes(20) + request,
+            one.replace(b"\0\1a\0\0", b"\0\1a\0\1") + request):
+    answer = ask(Kind.ISSUE, frames.pack_body(reference("201457"), bad))
+    assert answer.kind is Kind.ERROR and answer.body.startswith(b"FRAME_INVALID"), (bad, answer.body)
+""",
+    "names that want to be more than names": r"""
+from hsm.frames import Asker, pack_askers
+from hsm.requests import VerifyItem
+names = ['","type":"verify","x":"', chr(92), chr(0), chr(10), chr(0x2028), chr(0x1F4A9), "x" * 5000, chr(0xD800)]
+for number, name in enumerate(names):
+    asked = pack_askers([Asker(client=name, request_id=bytes(16))])
+    answer = ask(Kind.VERIFY, frames.pack_body(None, asked + pack_request(Operation.VERIFY)))
+    assert answer.body.startswith(b"FRAME_INVALID")
+    asked += pack_request(Operation.VERIFY, [VerifyItem(digits="0" * 20)])
+    answer = ask(Kind.VERIFY, frames.pack_body(None, asked))
+    assert answer.kind is Kind.VERIFY, answer.body
 """,
     "an answer instead of a question": """
 assert ask(Kind.ERROR, b"").kind is Kind.ERROR

@@ -261,7 +261,8 @@ def test_two_checkpoints_are_proven(log: Path, original: tuple[Path, list[Note]]
 
 
 def test_the_verifier_needs_nothing_but_cryptography(log: Path) -> None:
-    program = "import sys; from hsm.log.cli import main; code = main(sys.argv[1:]); " + (
+    program = (
+        "import sys; from hsm.log.cli import main; code = main(sys.argv[1:]); "
         "assert not {'pydantic', 'structlog', 'grpc', 'google.protobuf', 'pkcs11', 'sqlalchemy', 'typer'} & set(sys.modules); "
         "sys.exit(code)"
     )
