@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import struct
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -124,11 +125,11 @@ NOBODY = Asker(client="", request_id=bytes(16))
 
 
 def pack_askers(askers: Sequence[Asker]) -> bytes:
-    """Join askers, one for each item; a name is cut at 1,024 octets."""
+    """Join askers, one for each item, with names that :func:`is_name`."""
     places: dict[str, int] = {}
     for asker in askers:
         places.setdefault(asker.client, len(places))
-    names = [client.encode("utf-8", "replace")[:_CLIENT_MAX] for client in places]
+    names = [client.encode("utf-8", "replace") for client in places]
     parts = [_COUNT.pack(len(names)), *(_COUNT.pack(len(name)) + name for name in names)]
     parts += [_ASKED.pack(places[asker.client], asker.request_id) for asker in askers]
     octets = b"".join(parts)
@@ -159,11 +160,30 @@ def _askers(octets: bytes) -> list[Asker]:
         position += _COUNT.size + length
         if length > _CLIENT_MAX or position > len(octets):
             raise FrameInvalid("the askers are malformed")
-        clients.append(octets[position - length : position].decode("utf-8", "replace"))
+        clients.append(_client(octets[position - length : position]))
     return [
         Asker(client=clients[place], request_id=request_id)
         for place, request_id in _ASKED.iter_unpack(octets[position:])
     ]
+
+
+def _client(octets: bytes) -> str:
+    try:
+        name = octets.decode("utf-8")
+    except UnicodeDecodeError:
+        raise FrameInvalid("a client's name is no UTF-8") from None
+    if not is_name(name):
+        raise FrameInvalid("a client's name has control characters")
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a client's name can be written down: at most 1,024 octets of UTF-8, no control characters."""
+    try:
+        length = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+    return length <= _CLIENT_MAX and (name.isprintable() or not any(unicodedata.category(c) == "Cc" for c in name))
 
 
 def pack_indices(indices: Sequence[int | None]) -> bytes:

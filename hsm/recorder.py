@@ -13,13 +13,14 @@ from itertools import repeat
 from pathlib import Path
 from time import monotonic, time_ns
 
-from hsm.errors import HsmError, LogUnavailable, ModuleFault
+from hsm.errors import FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
 from hsm.frames import NOBODY, Asker, pack_indices
 from hsm.keys import KeyReference, VendingKey
 from hsm.log import leaves
 from hsm.log.checkpoints import Checkpoint
-from hsm.log.errors import LogDamaged, LogError
+from hsm.log.errors import BatchTooLarge, LogDamaged, LogError
 from hsm.log.leaves import LeafType, token_hash
+from hsm.log.merkle import Frontier
 from hsm.log.notes import ED25519, Note, Signature, VerifierKey
 from hsm.log.writer import LogWriter
 from hsm.reasons import Reason
@@ -68,6 +69,8 @@ class Recorder:
         self._reopen_at = 0.0
         self._checkpoint_at = 0.0
         self._checkpoint: tuple[int, bytes] | None = None
+        # What was made durable last: a log that is opened again must begin with it.
+        self._held = Frontier()
 
     def open(self) -> None:
         """Open the log and write that this worker starts, in which mode and with which keys.
@@ -78,7 +81,7 @@ class Recorder:
         self._writer = LogWriter.open(self._folder)
         self._log("log-open", entries=self._writer.size, verifier_key=self._key)
         # For convenience: who wants proof takes the key from the record of the ceremony, not from beside the log.
-        (self._folder / "verifier-key").write_text(f"{self._key}\n", "ascii")
+        self._writer.put("verifier-key", f"{self._key}\n".encode())
         self._write_start(self._writer)
         self.checkpoint()
 
@@ -113,19 +116,22 @@ class Recorder:
         return pack_indices(indices)
 
     def refuse(self, operation: Operation, reference: KeyReference | None, askers: list[Asker], reason: str) -> None:
-        """Write that a whole batch was refused. Raises LogUnavailable."""
-        asker = askers[0] if askers else NOBODY
-        entry = leaves.make(
-            LeafType.REFUSAL,
-            _now(),
-            operation=operation.name.lower().replace("_", "-"),
-            reason=reason,
-            key=None if reference is None else str(reference),
-            client=asker.client,
-            request=asker.request_id.hex(),
-            count=max(1, len(askers)),
+        """Write that a whole batch was refused, for each of those who asked. Raises LogUnavailable."""
+        now = _now()
+        self._append(
+            [
+                leaves.make(
+                    LeafType.REFUSAL,
+                    now,
+                    operation=operation.name.lower().replace("_", "-"),
+                    reason=reason,
+                    key=None if reference is None else str(reference),
+                    client=asker.client,
+                    request=asker.request_id.hex(),
+                )
+                for asker in askers
+            ]
         )
-        self._append([entry])
 
     def checkpoint(self) -> bytes:
         """Return the newest checkpoint, signed now unless nothing was added. Raises LogUnavailable or HsmError."""
@@ -134,7 +140,11 @@ class Recorder:
         if self._checkpoint is not None and self._checkpoint[0] == writer.size:
             return self._checkpoint[1]
         root = writer.root()
-        signature = self._session.sign_checkpoint(writer.size, root)
+        try:
+            signature = self._session.sign_checkpoint(writer.size, root)
+        except ModuleRefusal as refusal:
+            # The module remembers another log than this one: nothing more is released on it.
+            raise ModuleFault(f"the checkpoint was refused: {refusal.reason}") from refusal
         text = Checkpoint(origin=self._key.name, size=writer.size, root=root).text
         note = Note(text=text, signatures=(Signature(name=self._key.name, key_id=self._key.key_id, octets=signature),))
         try:
@@ -161,10 +171,14 @@ class Recorder:
     def _append(self, entries: Sequence[bytes]) -> int:
         writer = self._require()
         try:
-            return writer.append(entries)
+            first = writer.append(entries)
+        except BatchTooLarge as error:
+            raise FrameInvalid(str(error)) from error
         except LogError as error:
             self._give_up(error)
             raise LogUnavailable(str(error)) from error
+        self._held = writer.frontier()
+        return first
 
     def _require(self) -> LogWriter:
         """Return the writer; one that failed is replaced by one that has read again what is on the disk."""
@@ -173,14 +187,21 @@ class Recorder:
                 raise LogUnavailable("the log cannot be written at present")
             self._reopen_at = monotonic() + _REOPEN_SECONDS
             try:
-                self._writer = LogWriter.open(self._folder)
+                writer = LogWriter.open(self._folder)
+                self._require_continued(writer)
             except LogDamaged as error:
                 # Nothing that this process could do next would make it better.
                 raise ModuleFault(f"{error.reason}: {error}") from error
             except LogError as error:
                 raise LogUnavailable(str(error)) from error
-            self._log("log-open-again", entries=self._writer.size)
+            self._writer = writer
+            self._log("log-open-again", entries=writer.size)
         return self._writer
+
+    def _require_continued(self, writer: LogWriter) -> None:
+        if not writer.begins_with(self._held):
+            writer.close()
+            raise LogDamaged(f"the log no longer begins with the {self._held.size} entries that were durable")
 
     def _give_up(self, error: LogError) -> None:
         self._log("log-failed", reason=error.reason, detail=error)
@@ -193,7 +214,11 @@ class Recorder:
     def _write_start(self, writer: LogWriter) -> None:
         status, now = self._status, _now()
         keys = {str(key.reference): key.check_value.hex() for key in self._session.keys}
-        before, mode_before = dict(writer.facts.get("keys", {})), writer.facts.get("mode")
+        before, mode_before = writer.facts.get("keys", {}), writer.facts.get("mode")
+        if not isinstance(before, dict):
+            raise LogDamaged("state.json is not what a writer leaves")
+        if writer.is_torn:
+            self._log("log-torn", after=writer.size)
         entries = [
             leaves.make(
                 LeafType.START,
@@ -206,6 +231,7 @@ class Recorder:
                 tables=status.tables_digest.hex(),
                 tables_name=status.tables_name,
                 token_serial=status.token_serial,
+                torn=writer.is_torn or None,
                 keys=len(keys),
                 keys_digest=hashlib.sha256(leaves.encode(keys)).hexdigest(),
             )
@@ -217,7 +243,7 @@ class Recorder:
         for start in range(0, max(len(added), len(removed)), _KEYS_IN_A_LEAF):
             end = start + _KEYS_IN_A_LEAF
             entries.append(leaves.make(LeafType.KEYS, now, added=added[start:end], removed=removed[start:end]))
-        writer.append(entries)
+        self._append(entries)
         writer.facts = {"keys": keys, "mode": status.mode.name.lower()}
         writer.fold()
 

@@ -396,6 +396,11 @@ class InitTokenItem:
 
 Item = IssueItem | VerifyItem | KeyChangeItem | SignCheckpointItem | LoadKeyItem | InstallTablesItem | InitTokenItem
 
+_ITEM_LENGTH = {
+    Operation.ISSUE: _ISSUE.size,
+    Operation.VERIFY: _VERIFY.size,
+    Operation.KEY_CHANGE: _CHANGE.size,
+}
 _ANSWER_LENGTH = {
     Operation.ISSUE: _ISSUED.size,
     Operation.VERIFY: _VERIFIED.size,
@@ -411,6 +416,15 @@ def pack_request(operation: Operation, items: Sequence[Item] = ()) -> bytes:
         return _HEADER.pack(INTERFACE_VERSION, operation, len(items)) + b"".join(item.pack() for item in items)
     except (struct.error, OverflowError, UnicodeEncodeError) as error:
         raise FrameInvalid("a field does not fit into its octets") from error
+
+
+def item_count(operation: Operation, request: bytes) -> int:
+    """Return how many items a batch has; raises FrameInvalid unless it has the length that so many take."""
+    length = _ITEM_LENGTH[operation]
+    count = int.from_bytes(request[2:HEADER_LENGTH][:2], "big")
+    if not 1 <= count <= BATCH_MAX or len(request) != HEADER_LENGTH + count * length:
+        raise FrameInvalid("a batch has not the length of its items")
+    return count
 
 
 def split_answer(operation: Operation, answer: bytes, count: int) -> list[bytes]:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from hsm import frames, hardening, self_test
 from hsm.errors import FrameInvalid, HsmError, ModuleFault, VendingKeyUnknown
-from hsm.frames import Asker, Frame, Kind
+from hsm.frames import NOBODY, Asker, Frame, Kind
 from hsm.heartbeat import Heartbeat
 from hsm.keys import KeyReference
 from hsm.log.errors import LogError
 from hsm.recorder import Recorder
-from hsm.requests import Operation, pack_request
+from hsm.requests import Operation, item_count, pack_request
 from hsm.session import ModuleSession
 from hsm.session_paths import LIBRARY_PATH
 
@@ -32,7 +32,8 @@ EXIT_LOG = 5
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
-_MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange"})
+_MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange", "PKCS#11: MechanismInvalid"})
+_NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY})
 _WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY})
 
 
@@ -213,6 +214,8 @@ class Worker:
             raise FrameInvalid("a frame and its request name different operations")
         if reference is None and frame.kind not in _WITHOUT_KEY:
             raise FrameInvalid("this kind of frame names a key")
+        if reference is not None and frame.kind in _NEVER_WITH_KEY:
+            raise FrameInvalid("this kind of frame names no key")
         if frame.kind not in frames.LOGGED:
             return self._session.operate(operation, request, reference)
         return self._work_and_record(operation, reference, request, askers)
@@ -220,12 +223,13 @@ class Worker:
     def _work_and_record(
         self, operation: Operation, reference: KeyReference | None, request: bytes, askers: list[Asker]
     ) -> bytes:
-        if askers and len(askers) != int.from_bytes(request[2:4], "big"):
+        count = item_count(operation, request)
+        if askers and len(askers) != count:
             raise FrameInvalid("a batch names another number of askers than of items")
         try:
             answer = self._session.operate(operation, request, reference)
         except VendingKeyUnknown as error:
-            self._recorder.refuse(operation, reference, askers, error.reason)
+            self._recorder.refuse(operation, reference, askers or [NOBODY] * count, error.reason)
             raise
         # No log entry, no token: the answer is not even sent if its entries are not durable.
         return answer + self._recorder.record(operation, reference, request, answer, askers)

@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from appliance.audit.reconcile import Group, Reconciliation, Total, reconcile
 from appliance.config import ApplianceSettings
@@ -25,7 +26,8 @@ from appliance.ledger.storage import open as opening
 from appliance.ledger.storage import queries
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import LogError, NoteInvalid
-from hsm.log.notes import Note, VerifierKey
+from hsm.log.notes import NOTE_MAX, Note, VerifierKey
+from hsm.log.tiles import read_regular
 
 _AGREES, _DIFFERS, _UNREADABLE = 0, 1, 2
 _IN_FLIGHT_SECONDS = 2.0
@@ -49,9 +51,9 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
     if folder is None:
         raise ConfigurationInvalid("audit.log is not set: name the log with --log")
     try:
-        note = Note.parse((folder / CHECKPOINT).read_bytes())
+        note = Note.parse(read_regular(folder / CHECKPOINT, NOTE_MAX))
     except OSError as error:
-        raise ConfigurationInvalid(f"{folder / CHECKPOINT}: {error.strerror}") from None
+        raise ConfigurationInvalid(f"{folder / CHECKPOINT}: {error.strerror or error}") from None
     checkpoint = Checkpoint.parse(note.text) if arguments.key is None else Checkpoint.open(note, arguments.key)
     # What the checkpoint covers is in the ledger a moment later.
     time.sleep(_IN_FLIGHT_SECONDS)
@@ -70,6 +72,7 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
             checkpoint,
             queries.accounted(rows, checkpoint.origin),
             partial(queries.entry_of, questions, checkpoint.origin),
+            elsewhere=queries.tokens_elsewhere(questions, checkpoint.origin),
             since=since,
             progress=partial(bar.advance, task),
         )
@@ -77,16 +80,20 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
 
 def _show(result: Reconciliation, *, is_verified: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"log {result.origin}, {result.size:,} entries; {result.entries:,} of them made tokens")
+    console.print(f"log {result.origin}, {result.size:,} entries; {result.entries:,} of them made tokens", markup=False)
     if not is_verified:
         console.print("the checkpoint's signature was not checked: give --key, and prove the log with keywatt-verify")
     table = Table("day", "client", "key", "class", "in log", "in ledger", "value in log", "value in ledger")
     for group, total in sorted(result.totals.items()):
         style = None if (total.in_log, total.value_in_log) == (total.in_ledger, total.value_in_ledger) else "bold"
-        table.add_row(*_cells(group, total), style=style)
+        # As they are: what clients call themselves is no markup.
+        table.add_row(*map(Text, _cells(group, total)), style=style)
     console.print(table)
     for difference in result.differences:
         console.print(f"DIFFERENCE {difference}", markup=False)
+    for origin, count in sorted(result.elsewhere.items()):
+        if origin:
+            console.print(f"{count:,} tokens of the ledger are in the log of {origin}", markup=False)
     if result.differing > len(result.differences):
         console.print(f"… and {result.differing - len(result.differences):,} more")
     console.print("log and ledger agree" if result.agrees else f"{result.differing:,} differences")
@@ -112,6 +119,7 @@ def _as_json(result: Reconciliation) -> dict[str, object]:
         "entries": result.entries,
         "tokens": result.tokens,
         "differing": result.differing,
+        "elsewhere": result.elsewhere,
         "differences": [asdict(difference) for difference in result.differences],
         "totals": [
             asdict(group) | {name: str(value) for name, value in asdict(total).items()}

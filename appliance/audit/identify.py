@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from appliance.audit.log_reader import LogReader, Snapshot
+from appliance.errors import AnswerUnreadable
 from appliance.issuing.meter import Meter
 from appliance.issuing.orders import Verification
 from appliance.issuing.verifier import Verifier
 from appliance.ledger.ledger import Ledger
+from appliance.ledger.records import Issuance
 from hsm.log import leaves
+from hsm.log.errors import LeafInvalid
 from sts.token_number import TokenNumber
 
 logger = structlog.get_logger("keywatt.appliance")
@@ -62,24 +64,26 @@ class Identifier:
         found: Verification | None = None
         if meter is not None or number.token_class == 1:
             found = await self._verifier.verify(number, meter, client)
+        issuances = await self._issuances(found, meter, number)
         snapshot = await self._log.newest(fresh=True)
-        places = await self._places(found, meter)
-        for origin, index in places:
-            if origin == snapshot.checkpoint.origin and index < snapshot.size:
-                entry = await asyncio.to_thread(snapshot.entry, index)
-                if _is_of(entry, number):
-                    return _found(TokenOrigin.ISSUED, snapshot, index, entry)
+        own = snapshot.checkpoint.origin
+        for issuance in issuances:
+            for token in issuance.tokens:
+                index = token.log_index
+                if issuance.log == own and index is not None and 0 <= index < snapshot.size:
+                    entry = await asyncio.to_thread(snapshot.proven_entry, index)
+                    if _is_of(entry, number):
+                        return _found(TokenOrigin.ISSUED, snapshot, index, entry)
         known = await asyncio.to_thread(_search, snapshot, number)
         if known is not None:
             index, entry = known
-            in_ledger = await self._ledger_has(snapshot.checkpoint.origin, index, entry)
-            origin_is = TokenOrigin.ISSUED if in_ledger else TokenOrigin.NOT_IN_LEDGER
-            return _found(origin_is, snapshot, index, entry)
-        elsewhere = [place for place in places if place[0] != snapshot.checkpoint.origin]
-        if elsewhere:
-            return Identification(
-                origin=TokenOrigin.OTHER_MODULE, log_origin=elsewhere[0][0], log_index=elsewhere[0][1]
-            )
+            in_ledger = await self._ledger_has(own, index, entry)
+            origin = TokenOrigin.ISSUED if in_ledger else TokenOrigin.NOT_IN_LEDGER
+            return _found(origin, snapshot, index, entry)
+        for issuance in issuances:
+            if issuance.log and issuance.log != own:
+                index = issuance.tokens[0].log_index
+                return Identification(origin=TokenOrigin.OTHER_MODULE, log_origin=issuance.log, log_index=index)
         if found is not None and found.genuine and number.token_class != 1:
             logger.critical(
                 "key-or-module-misused",
@@ -96,11 +100,24 @@ class Identifier:
             return False
         return any(token.log_index == index for token in issuance.tokens)
 
-    async def _places(self, found: Verification | None, meter: Meter | None) -> Sequence[tuple[str, int]]:
+    async def _issuances(self, found: Verification | None, meter: Meter | None, number: TokenNumber) -> list[Issuance]:
+        """Return what the ledger has under the token's identifier, if its sealed answer bears these very digits.
+
+        Who can write to the database cannot seal an answer: a row alone says nothing.
+        """
         if found is None or meter is None or found.identifier is None:
             return []
         identifier = found.identifier
-        return await self._ledger.places(int(meter.pan.digits), identifier.base_date, identifier.minutes)
+        names = await self._ledger.requests_of(int(meter.pan.digits), identifier.base_date, identifier.minutes)
+        issuances = []
+        for client, request_id in names:
+            try:
+                issuance = await self._ledger.find(client, request_id)
+            except AnswerUnreadable:
+                continue
+            if issuance is not None and number.digits.encode() in issuance.answer:
+                issuances.append(issuance)
+        return issuances
 
 
 def _found(origin: TokenOrigin, snapshot: Snapshot, index: int, entry: bytes) -> Identification:
@@ -108,16 +125,15 @@ def _found(origin: TokenOrigin, snapshot: Snapshot, index: int, entry: bytes) ->
 
 
 def _is_of(entry: bytes, number: TokenNumber) -> bool:
-    return _hash(number) in entry and b'"type":"verify"' not in entry
-
-
-def _hash(number: TokenNumber) -> bytes:
-    return leaves.token_hash(number.digits).encode()
+    try:
+        return leaves.token_hash(number.digits) in leaves.tokens_of(leaves.decode(entry))
+    except LeafInvalid:
+        return False
 
 
 def _search(snapshot: Snapshot, number: TokenNumber) -> tuple[int, bytes] | None:
-    for index in snapshot.find(_hash(number)):
-        entry = snapshot.entry(index)
+    for index in snapshot.find(leaves.token_hash(number.digits).encode()):
+        entry = snapshot.proven_entry(index)
         if _is_of(entry, number):
             return index, entry
     return None

@@ -11,10 +11,10 @@ from appliance.errors import LogEntryUnknown, LogUnreadable
 from hsm.client import ModuleClient
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import LogError
-from hsm.log.merkle import consistency_proof, inclusion_proof, leaf_hash
-from hsm.log.notes import Note
+from hsm.log.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_inclusion
+from hsm.log.notes import ED25519, NOTE_MAX, Note, VerifierKey
 from hsm.log.receipts import Receipt
-from hsm.log.tiles import TILE_WIDTH, TileReader
+from hsm.log.tiles import TILE_WIDTH, TileReader, read_regular
 
 
 @contextlib.contextmanager
@@ -59,6 +59,14 @@ class Snapshot:
         with _readable():
             return self._reader.entry(index)
 
+    def proven_entry(self, index: int) -> bytes:
+        """Return an entry that is proven to be in the tree that the checkpoint signs; raises as :meth:`entry`."""
+        entry = self.entry(index)
+        with _readable():
+            proof = inclusion_proof(index, self.size, self._reader.node)
+            verify_inclusion(index, self.size, leaf_hash(entry), self.checkpoint.root, proof)
+        return entry
+
     def receipt(self, index: int) -> bytes:
         """Return the receipt of an entry; raises LogEntryUnknown."""
         if not 0 <= index < self.size:
@@ -95,6 +103,8 @@ class LogReader:
     def __init__(self, folder: Path, client: ModuleClient) -> None:
         self._folder = folder
         self._client = client
+        self._key: tuple[int, VerifierKey] | None = None
+        self._largest = 0
 
     async def newest(self, *, fresh: bool = False) -> Snapshot:
         """Return the log at its newest checkpoint; ``fresh``: have the present state signed first.
@@ -103,18 +113,33 @@ class LogReader:
             LogUnreadable: no checkpoint there, or one that is none.
             HsmError: the module does not sign.
         """
-        if fresh:
-            await self._client.checkpoint()
-        return await asyncio.to_thread(self._open)
+        key = await self._verifier_key()
+        octets = await self._client.checkpoint() if fresh else None
+        snapshot = await asyncio.to_thread(self._open, key, octets)
+        if snapshot.size < self._largest:
+            raise LogUnreadable(f"the log's checkpoint covers {snapshot.size} entries, one before {self._largest}")
+        self._largest = snapshot.size
+        return snapshot
 
     async def covering(self, index: int) -> Snapshot:
         """Return the log at a checkpoint that covers an entry; raises as :meth:`newest`."""
         snapshot = await self.newest()
         return snapshot if index < snapshot.size else await self.newest(fresh=True)
 
-    def _open(self) -> Snapshot:
+    async def _verifier_key(self) -> VerifierKey:
+        """Return the module's key, asked for once on each connection."""
+        if self._key is None or self._key[0] != self._client.connections:
+            status = await self._client.status()
+            public = await self._client.audit_key()
+            key = VerifierKey(name=status.module_id, kind=ED25519, public=public)
+            self._key = (self._client.connections, key)
+        return self._key[1]
+
+    def _open(self, key: VerifierKey, octets: bytes | None) -> Snapshot:
         try:
-            return Snapshot(self._folder, Note.parse((self._folder / CHECKPOINT).read_bytes()))
+            note = Note.parse(read_regular(self._folder / CHECKPOINT, NOTE_MAX) if octets is None else octets)
+            note.verify(key)
+            return Snapshot(self._folder, note)
         except OSError as error:
             raise LogUnreadable(f"the log's checkpoint: {error.strerror}") from error
         except LogError as error:

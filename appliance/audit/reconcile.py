@@ -1,47 +1,59 @@
 """Log against ledger, both ways: what was made and is not accounted for, what is accounted for and was not made.
 
 Both are read once and in order, so that millions need no memory: the ledger's tokens by their place in the log, the
-log's entries as they stand.
+log's entries as they stand. Entries are hashed on the way: what is compared is what was signed. Every row of the
+ledger is compared with an entry or is a difference.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from appliance.ledger.records import Accounted
 from hsm.log import leaves
 from hsm.log.checkpoints import Checkpoint
 from hsm.log.export import read
+from hsm.log.merkle import Frontier, leaf_hash
 from hsm.log.tiles import TileReader
 
 _SHOWN = 1000
-_MADE = frozenset({"issue", "key-change"})
 _KEY_CHANGE_CLASS = 2
+_KEY_CHANGE_ORDER = (3, 4, 8, 9)
 _IN_FLIGHT_MS = 5000
+_SLACK_MS = 60_000
 _PROGRESS_EVERY = 256
 Answered = Callable[[str, bytes], int | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Something that is not the same on both sides: what, its entry, and for whom it was."""
+    """Something that is not the same on both sides: what, its entry (None if it has none), and for whom it was."""
 
     what: str
-    index: int
+    index: int | None = None
     client: str = ""
     request: str = ""
     meter: str = ""
 
     def __str__(self) -> str:
         about = ", ".join(
-            f"{name} {value}"
+            f"{name} {_escaped(value)}"
             for name, value in (("client", self.client), ("request", self.request), ("meter", self.meter))
             if value
         )
-        return f"entry {self.index}: {self.what}" + (f" ({about})" if about else "")
+        place = "" if self.index is None else f"entry {self.index}: "
+        return place + _escaped(self.what) + (f" ({about})" if about else "")
+
+
+def _escaped(text: str) -> str:
+    """Escape control characters: a name that somebody chose must not look like a line of ours."""
+    return text if text.isprintable() else json.dumps(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -67,7 +79,10 @@ class Total:
 
 @dataclass(slots=True, kw_only=True)
 class Reconciliation:
-    """The result; the first thousand differences are named, all are counted."""
+    """The result; the first thousand differences are named, all are counted.
+
+    ``elsewhere`` counts tokens of other logs by their origin: each is compared with its own log.
+    """
 
     origin: str
     size: int
@@ -76,6 +91,7 @@ class Reconciliation:
     differing: int = 0
     differences: list[Difference] = field(default_factory=list)
     totals: dict[Group, Total] = field(default_factory=dict)
+    elsewhere: dict[str, int] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -95,7 +111,9 @@ def reconcile(
     ledger: Iterable[Accounted],
     answered: Answered,
     *,
+    elsewhere: dict[str, int] | None = None,
     since: int = 0,
+    now: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Reconciliation:
     """Compare a log, as far as a checkpoint goes, with the ledger's tokens of that log.
@@ -105,40 +123,46 @@ def reconcile(
         checkpoint: of the log.
         ledger: tokens by their place in the log; read after the checkpoint was.
         answered: tells which entry answers a request of a client in the ledger.
-        since: entries before this time, in milliseconds, are left out on both sides: the ledger was purged.
+        elsewhere: how many tokens of the ledger are in other logs, by origin; in none, under the empty name.
+        since: entries before this time, in milliseconds, need not be in the ledger: it was purged.
+        now: when the ledger was read, in milliseconds since 1970; else the present.
         progress: called with the number of entries that were compared since the last call.
 
     Raises:
         LogError: the log cannot be read; verify it first.
     """
-    result = Reconciliation(origin=checkpoint.origin, size=checkpoint.size)
-    # What is newer than the checkpoint is not in it yet.
+    result = Reconciliation(origin=checkpoint.origin, size=checkpoint.size, elsewhere=elsewhere or {})
+    if unplaced := result.elsewhere.get("", 0):
+        result.differ(Difference(what=f"{unplaced} tokens of the ledger are in no log"))
+    # What is newer than the checkpoint is not in it yet; what is newer than this moment is made up.
+    newest = (int(time.time() * 1000) if now is None else now) + _SLACK_MS
     horizon = _last_time(folder, checkpoint.size) - _IN_FLIGHT_MS
-    tokens = (token for token in ledger if token.created >= since)
+    frontier, tokens = Frontier(), iter(ledger)
     held = next(tokens, None)
     for index, entry in read(TileReader(folder, checkpoint.size)):
+        frontier.add(leaf_hash(entry))
         if not index % _PROGRESS_EVERY:
             progress(min(_PROGRESS_EVERY, checkpoint.size - index))
         mine: list[Accounted] = []
         while held is not None and held.log_index <= index:
             if held.log_index == index:
                 mine.append(held)
+            else:
+                result.differ(_not_in_log(held))
             held = next(tokens, None)
-        if not mine and not _is_made(entry):
-            continue
-        leaf = leaves.decode(entry)
-        if int(str(leaf["time"])) >= since:
-            _compare(result, index, leaf, mine, answered)
+        if mine or _is_made(entry):
+            _compare(result, index, leaves.decode(entry), mine, answered, since)
     while held is not None:
-        if held.log_index < checkpoint.size or held.created < horizon:
-            result.tokens += 1
+        if held.log_index < checkpoint.size or held.created < horizon or held.created > newest:
             result.differ(_not_in_log(held))
         held = next(tokens, None)
+    if frontier.root() != checkpoint.root:
+        result.differ(Difference(what="the entries do not make the root that was signed: see keywatt-verify"))
     return result
 
 
 def _last_time(folder: Path, size: int) -> int:
-    return int(str(leaves.decode(TileReader(folder, size).entry(size - 1))["time"])) if size else 0
+    return int(leaves.decode(TileReader(folder, size).entry(size - 1))["time"]) if size else 0
 
 
 def _is_made(entry: bytes) -> bool:
@@ -146,23 +170,29 @@ def _is_made(entry: bytes) -> bool:
 
 
 def _compare(
-    result: Reconciliation, index: int, leaf: dict[str, object], mine: list[Accounted], answered: Answered
+    result: Reconciliation,
+    index: int,
+    leaf: dict[str, Any],
+    mine: list[Accounted],
+    answered: Answered,
+    since: int,
 ) -> None:
+    made = list(_made(leaf))
     result.tokens += len(mine)
-    if leaf["type"] not in _MADE:
+    if not made:
         for token in mine:
             result.differ(_not_in_log(token))
         return
+    if not mine and leaf["time"] < since:
+        return
     result.entries += 1
-    made = list(_made(leaf))
     for group, value in made:
         total = result.totals.setdefault(group, Total())
         total.in_log += 1
         total.value_in_log += value
-    client, request, meter = str(leaf["client"]), str(leaf["request"]), str(leaf.get("meter", ""))
-    about = {"client": client, "request": request, "meter": meter}
+    about = {"client": str(leaf["client"]), "request": str(leaf["request"]), "meter": str(leaf.get("meter", ""))}
     if not mine:
-        other = answered(client, bytes.fromhex(request))
+        other = answered(about["client"], bytes.fromhex(about["request"]))
         what = "made by the module, not in the ledger"
         if other is not None:
             # Most often an appliance that died between module and ledger, and a client that asked again.
@@ -179,48 +209,58 @@ def _compare(
         )
         total = result.totals.setdefault(group, Total())
         total.in_ledger += 1
-        total.value_in_ledger += token.value
+        total.value_in_ledger += _value(token)
     for what in _differences(leaf, made, mine):
         result.differ(Difference(what=what, index=index, **about))
 
 
-def _made(leaf: dict[str, object]) -> Iterator[tuple[Group, int]]:
+def _made(leaf: dict[str, Any]) -> Iterator[tuple[Group, int]]:
     """Give the tokens of an entry: their group and value."""
+    tokens = leaves.tokens_of(leaf)
+    if not tokens:
+        return
     day, client, key = _day(leaf), str(leaf["client"]), str(leaf.get("key", ""))
     if leaf["type"] == "issue":
-        token_class, subclass = int(str(leaf["class"])), int(str(leaf["subclass"]))
-        group = Group(day=day, client=client, key=key, token_class=token_class, subclass=subclass)
-        yield group, int(str(leaf["value"]))
+        group = Group(day=day, client=client, key=key, token_class=leaf["class"], subclass=leaf["subclass"])
+        yield group, int(leaf["value"])
         return
-    tokens = leaf["tokens"]
-    count = len(tokens) if isinstance(tokens, list) else 0
-    for subclass in (3, 4, 8, 9)[:count]:
+    for subclass in _KEY_CHANGE_ORDER[: len(tokens)]:
         yield Group(day=day, client=client, key=key, token_class=_KEY_CHANGE_CLASS, subclass=subclass), 0
 
 
-def _differences(leaf: dict[str, object], made: list[tuple[Group, int]], mine: list[Accounted]) -> Iterator[str]:
-    first = mine[0]
+def _differences(leaf: dict[str, Any], made: list[tuple[Group, int]], mine: list[Accounted]) -> Iterator[str]:
     if len(made) != len(mine):
         yield f"{len(made)} tokens in the log, {len(mine)} in the ledger"
         return
-    pairs: dict[str, tuple[object, object]] = {
-        "client": (str(leaf["client"]), first.client),
-        "request": (str(leaf["request"]), first.request_id.hex()),
-        "meter": (str(leaf.get("meter", "")), first.meter),
-        "key": (str(leaf.get("key", "")), first.key),
-        "class": ([group.token_class for group, _ in made], [token.token_class for token in mine]),
-        "subclass": ([group.subclass for group, _ in made], [token.subclass for token in mine]),
-        "value": ([value for _, value in made], [token.value for token in mine]),
-    }
-    if leaf["type"] == "issue" and first.identifier is not None:
-        pairs["identifier"] = (leaf.get("tid"), first.identifier)
-    for name, (logged, ledger) in pairs.items():
-        if logged != ledger:
-            yield f"{name} is {logged} in the log, {ledger} in the ledger"
+    for (group, value), token in zip(made, mine, strict=True):
+        pairs: dict[str, tuple[object, object]] = {
+            "client": (group.client, token.client),
+            "request": (leaf["request"], token.request_id.hex()),
+            "meter": (str(leaf.get("meter", "")), token.meter),
+            "key": (group.key, token.key),
+            "class": (group.token_class, token.token_class),
+            "subclass": (group.subclass, token.subclass),
+            "value": (str(value), token.value),
+            "identifier": (leaf.get("tid"), token.identifier),
+            "base date": (leaf.get("bdt"), token.base_date),
+        }
+        for name, (logged, ledger) in pairs.items():
+            if logged != ledger:
+                yield f"{name} is {logged} in the log, {ledger} in the ledger"
 
 
-def _day(leaf: dict[str, object]) -> str:
-    return datetime.fromtimestamp(int(str(leaf["time"])) / 1000, UTC).date().isoformat()
+def _value(token: Accounted) -> int:
+    try:
+        return int(token.value)
+    except ValueError:
+        return 0
+
+
+def _day(leaf: dict[str, Any]) -> str:
+    try:
+        return datetime.fromtimestamp(leaf["time"] / 1000, UTC).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{leaf['time']} ms"
 
 
 def _not_in_log(token: Accounted) -> Difference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from appliance.errors import ClientUnnamed
+from hsm.frames import is_name
 
 
 def peer_name(context: Any) -> str:
@@ -12,5 +13,8 @@ def peer_name(context: Any) -> str:
     # Of all that is known of the peer only this: the rest, the certificate itself among it, costs more than a token.
     for value in context.peer_identities() or ():
         if value:
-            return str(value.decode("utf-8", "replace"))
+            name = str(value.decode("utf-8", "replace"))
+            if not is_name(name):
+                raise ClientUnnamed("the client's name is longer than 1,024 octets or has control characters")
+            return name
     raise ClientUnnamed("the client's certificate has neither a subject alternative name nor a common name")

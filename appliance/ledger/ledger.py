@@ -171,12 +171,10 @@ class Ledger:
             for row in rows
         ]
 
-    async def places(self, meter: int, base_date: BaseDate, identifier: int) -> Sequence[tuple[str, int]]:
-        """Return the log and the index of every entry of a meter's identifier. Raises LedgerUnavailable."""
-        rows = await self._storage.read(
-            partial(queries.places, meter=meter, base_date=base_date, identifier=identifier)
-        )
-        return [(await self._log_name(number), index) for number, index in rows]
+    async def requests_of(self, meter: int, base_date: BaseDate, identifier: int) -> Sequence[tuple[str, bytes]]:
+        """Return client and request id of what a meter's identifier was used for. Raises LedgerUnavailable."""
+        wanted = partial(queries.requests_of, meter=meter, base_date=base_date, identifier=identifier)
+        return await self._storage.read(wanted)
 
     async def clock_mark(self) -> ClockMark:
         """Read the clock's mark. Raises LedgerUnavailable."""

@@ -115,7 +115,8 @@ class Accounted:
         client, request_id: whose, and for which request.
         meter: meter PAN, 18 digits; empty in class 1.
         key: SGC/KRN; empty in class 1.
-        identifier: minutes since the base date, or None.
+        base_date, identifier: or None.
+        value: as it stands there.
         log_index: its place in the log.
         created: when it was made durable, milliseconds since 1970.
     """
@@ -124,10 +125,11 @@ class Accounted:
     request_id: bytes
     meter: str
     key: str
+    base_date: int | None
     identifier: int | None
     token_class: int
     subclass: int
-    value: int
+    value: str
     log_index: int
     created: int
 

@@ -14,6 +14,7 @@ from appliance.errors import AuditorRequired, FieldMissing, IssuanceUnknown
 from appliance.interceptors.peer import peer_name
 from appliance.ledger.ledger import Ledger
 from appliance.services import from_proto, request_ids
+from hsm.log import leaves
 from sts.token_number import TokenNumber
 
 _FOLLOW_SECONDS = 1.0
@@ -105,6 +106,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         snapshot = await self._log.covering(max(indices))
         if log not in (None, snapshot.checkpoint.origin):
             raise IssuanceUnknown(f"what was issued under this request id is in the log of {log}")
+        if request.WhichOneof("of") == "request_id":
+            asker = (peer_name(context), request_ids.parse(request.request_id).hex())
+            await asyncio.to_thread(_require_own, snapshot, indices, asker)
         receipts = await asyncio.to_thread(_receipts, snapshot, indices)
         return audit_pb2.GetReceiptResponse(receipts=receipts)
 
@@ -138,6 +142,14 @@ def _leaves(start: int, entries: list[bytes]) -> audit_pb2.ListLeavesResponse:
     return audit_pb2.ListLeavesResponse(
         leaves=[audit_pb2.Leaf(index=start + place, entry=entry) for place, entry in enumerate(entries)]
     )
+
+
+def _require_own(snapshot: Snapshot, indices: list[int], asker: tuple[str, str]) -> None:
+    """Raise IssuanceUnknown unless each entry says that it was made for this request: the ledger alone could err."""
+    for index in indices:
+        leaf = leaves.decode(snapshot.proven_entry(index))
+        if (leaf.get("client"), leaf.get("request")) != asker:
+            raise IssuanceUnknown("the log has another request where the ledger says that this one is")
 
 
 def _receipts(snapshot: Snapshot, indices: list[int]) -> list[bytes]:

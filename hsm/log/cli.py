@@ -19,13 +19,14 @@ from hsm.log import export, leaves
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import LogError, NoteInvalid
 from hsm.log.merkle import consistency_proof, verify_consistency
-from hsm.log.notes import Note, VerifierKey
+from hsm.log.notes import NOTE_MAX, Note, VerifierKey
 from hsm.log.receipts import Receipt
-from hsm.log.tiles import TileReader
+from hsm.log.tiles import TileReader, read_regular
 from hsm.log.verifier import Finding, Report, verify_log
 
 _PROVEN, _NOT_PROVEN, _USAGE = 0, 1, 2
 _BAR = 30
+_RECEIPT_MAX = 1 << 20
 
 
 class _Bar:
@@ -64,11 +65,14 @@ def _key(text: str) -> VerifierKey:
 
 
 def _note(path: Path) -> Note:
-    return Note.parse(path.read_bytes())
+    return Note.parse(read_regular(path, NOTE_MAX))
 
 
 def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else "-"
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else "-"
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds} ms"
 
 
 def _show_findings(findings: Sequence[Finding], subject: str) -> int:
@@ -119,20 +123,22 @@ def _as_json(report: Report) -> dict[str, object]:
 
 def _export(arguments: argparse.Namespace) -> int:
     checkpoint = Checkpoint.open(_note(arguments.checkpoint), arguments.key)
-    with arguments.file.open(encoding="utf-8") as lines:
+    with arguments.file.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
         findings = export.verify(lines, checkpoint, _Bar(checkpoint.size))
     return _show_findings(findings, f"all {checkpoint.size:,} entries of {checkpoint.origin}")
 
 
 def _receipt(arguments: argparse.Namespace) -> int:
-    receipt = Receipt.parse(arguments.file.read_bytes())
+    receipt = Receipt.parse(read_regular(arguments.file, _RECEIPT_MAX))
     checkpoint = receipt.verify(arguments.key, arguments.witness, arguments.quorum)
-    for name, value in sorted(leaves.decode(receipt.entry).items()):
-        print(f"{name:<10} {_time(value) if name == 'time' else value}")
+    leaf = leaves.decode(receipt.entry)
+    for name, value in sorted(leaf.items()):
+        # Escaped: a name that a client chose must not look like a line of ours.
+        shown = _time(value) if name == "time" else json.dumps(value).strip('"')
+        print(f"{json.dumps(name)[1:-1]:<10} {shown}")
     if arguments.token is not None:
-        found = leaves.token_hash("".join(arguments.token.split()))
-        leaf = leaves.decode(receipt.entry)
-        if found not in (leaf.get("token"), *leaf.get("tokens", ())):
+        found = leaves.token_hash("".join(arguments.token.split()).encode("utf-8", "replace"))
+        if found not in leaves.tokens_of(leaf):
             return _show_findings([Finding(what="the receipt is of another token", index=receipt.index)], "")
     return _show_findings([], f"entry {receipt.index} of the log of {checkpoint.origin}, of {checkpoint.size:,}")
 
@@ -192,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"NOT PROVEN: {error}")
         return _NOT_PROVEN
     except OSError as error:
-        print(f"keywatt-verify: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"keywatt-verify: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return _USAGE
     except KeyboardInterrupt:
         return _USAGE

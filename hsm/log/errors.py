@@ -61,6 +61,13 @@ class LogDamaged(LogError):
     hint = "Keep the folder as it is, and call the auditors: the log was altered or the disk restored."
 
 
+class BatchTooLarge(LogError):
+    """More octets at once than the journal holds; nothing was written."""
+
+    reason = "LOG_BATCH_TOO_LARGE"
+    hint = "Send fewer requests at once."
+
+
 class LogUnavailable(LogError):
     """The log cannot be written; no token is released without its entry."""
 

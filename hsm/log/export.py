@@ -38,14 +38,13 @@ def parse(text: str) -> tuple[int, bytes]:
     """Return index and entry of a line; raises LeafInvalid."""
     try:
         whole = json.loads(text)
-        index, leaf = whole["index"], whole["leaf"]
+        index, entry = whole["index"], leaves.encode(whole["leaf"])
+        # What is proven is what stands there, to the letter: not what a parser may make of it.
+        if type(index) is int and text == line(index, entry):
+            return index, entry
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise LeafInvalid("a line is not an exported entry") from None
-    if not isinstance(index, int) or not isinstance(leaf, dict):
-        raise LeafInvalid("a line is not an exported entry")
-    entry = leaves.encode(leaf)
-    leaves.decode(entry)
-    return index, entry
+        pass
+    raise LeafInvalid("a line is not an exported entry")
 
 
 def verify(lines: Iterable[str], checkpoint: Checkpoint, progress: Progress = lambda _: None) -> list[Finding]:
@@ -57,7 +56,7 @@ def verify(lines: Iterable[str], checkpoint: Checkpoint, progress: Progress = la
         except LeafInvalid as error:
             return [Finding(what=str(error), index=frontier.size)]
         if frontier.size == checkpoint.size:
-            break
+            return [Finding(what="beyond what the checkpoint proves", index=index)]
         if index != frontier.size:
             return [Finding(what=f"missing; the next line is entry {index}", index=frontier.size)]
         frontier.add(leaf_hash(entry))

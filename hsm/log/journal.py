@@ -56,16 +56,26 @@ class Journal:
 
     def __init__(self, descriptor: int, octets: int) -> None:
         self._descriptor = descriptor
-        self._octets = octets
+        self.octets = octets
+        """Size of the file, which never changes."""
+        self.is_torn = False
+        """Whether the last :meth:`replay` met a record at the end that was not whole."""
         self._position = 0
 
     @classmethod
-    def open(cls, path: Path, octets: int = JOURNAL_OCTETS) -> Self:
-        """Open the journal, or make an empty one."""
-        if not path.exists():
-            _create(path, octets)
+    def open(cls, path: Path) -> Self:
+        """Open a journal."""
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         return cls(descriptor, os.fstat(descriptor).st_size)
+
+    @staticmethod
+    def create(path: Path, octets: int = JOURNAL_OCTETS) -> None:
+        """Make an empty journal, whole or not at all."""
+        _create(path, octets)
+
+    def can_hold(self, length: int) -> bool:
+        """Whether a record with so many octets of entries fits into an empty journal."""
+        return _aligned(_HEADER.size + length + _DIGEST_LENGTH) <= self.octets
 
     def close(self) -> None:
         """Let go of the file."""
@@ -73,7 +83,7 @@ class Journal:
 
     def has_room(self, length: int) -> bool:
         """Whether a record with so many octets of entries fits behind the last one."""
-        return self._position + _aligned(_HEADER.size + length + _DIGEST_LENGTH) <= self._octets
+        return self._position + _aligned(_HEADER.size + length + _DIGEST_LENGTH) <= self.octets
 
     def append(self, record: Record) -> None:
         """Write a record; when this returns it is durable."""
@@ -100,6 +110,7 @@ class Journal:
             yield record
             size += record.count
             position += _aligned(_HEADER.size + len(record.payload) + _DIGEST_LENGTH)
+        self.is_torn = record is None and _announces(octets, position, size)
         for later in range(position, len(octets), _ALIGNMENT):
             record = _record_at(octets, later)
             if record is not None and record.first >= size:
@@ -122,6 +133,11 @@ def _create(path: Path, octets: int) -> None:
     finally:
         os.close(descriptor)
     draft.rename(path)
+
+
+def _announces(octets: bytes, position: int, size: int) -> bool:
+    """Tell whether a record with this first index begins here, whole or not."""
+    return octets[position : position + 16] == _HEADER.pack(_MAGIC, size, 0, 0)[:16]
 
 
 def _record_at(octets: bytes, position: int) -> Record | None:

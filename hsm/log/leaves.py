@@ -10,7 +10,8 @@ import enum
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hsm.log.errors import LeafInvalid
@@ -50,19 +51,66 @@ def decode(entry: bytes) -> dict[str, Any]:
         raise LeafInvalid("an entry is no JSON") from None
     if not isinstance(leaf, dict) or not canonical:
         raise LeafInvalid("an entry is not canonical")
-    if leaf.get("v") != VERSION or leaf.get("type") not in _TYPES:
-        raise LeafInvalid("an entry has a version or type that this release does not know")
-    if not _is_plain(leaf):
+    if not all(_is_plain(value) or (isinstance(value, list) and all(map(_is_text, value))) for value in leaf.values()):
         raise LeafInvalid("an entry holds a value that leaves do not have")
+    kind, time = leaf.get("type"), leaf.get("time")
+    if leaf.get("v") != VERSION or kind not in _TYPES or not _is_number(time) or str(time).startswith("-"):
+        raise LeafInvalid("an entry has a version, type or time that this release does not know")
+    fields = _FIELDS.get(kind, {})
+    if any(not is_right(leaf.get(name)) for name, is_right in fields.items()):
+        raise LeafInvalid(f"an entry lacks what every {kind} has")
     return leaf
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _NUMBER_MAX
+
+
 def _is_plain(value: object) -> bool:
-    if isinstance(value, dict):
-        return all(_is_plain(inner) for inner in value.values())
-    if isinstance(value, list):
-        return all(_is_plain(inner) for inner in value)
-    return isinstance(value, str | bool) or (isinstance(value, int) and abs(value) <= _NUMBER_MAX)
+    return isinstance(value, str | bool) or _is_number(value)
+
+
+def _is_hex16(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32}", value) is not None
+
+
+def _is_decimal(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,60}", value) is not None
+
+
+# What readers rely on.
+_FIELDS: dict[str, dict[str, Callable[[object], bool]]] = {
+    "issue": {
+        "client": _is_text,
+        "request": _is_hex16,
+        "class": _is_number,
+        "subclass": _is_number,
+        "token": _is_text,
+        "value": _is_decimal,
+    },
+    "key-change": {
+        "client": _is_text,
+        "request": _is_hex16,
+        "key": _is_text,
+        "meter": _is_text,
+        "tokens": lambda value: isinstance(value, list),
+    },
+}
+
+
+def tokens_of(leaf: Leaf) -> list[str]:
+    """Return the hashes of the tokens that an entry says were made; none for an entry that says nothing was."""
+    match leaf["type"]:
+        case "issue":
+            return [str(leaf["token"])]
+        case "key-change":
+            return [str(token) for token in leaf["tokens"]]
+        case _:
+            return []
 
 
 def make(kind: LeafType, time: int, **fields: object) -> bytes:

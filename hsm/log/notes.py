@@ -21,6 +21,8 @@ COSIGNATURE = 0x04
 _DASH = "\N{EM DASH} "
 _NAME = re.compile(r"[^\s+\x00-\x1f\x7f]+")
 _SIGNATURES_MAX = 64
+NOTE_MAX = 64 * 1024
+"""The longest note that is read."""
 _TIME = struct.Struct(">Q")
 
 
@@ -147,12 +149,15 @@ class Note:
         Raises:
             NoteInvalid: it did not, or its signature is wrong.
         """
-        for signature in self.signatures:
-            if signature.name == key.name and signature.key_id == key.key_id:
-                return key.verify(self.text, signature.octets)
-        raise NoteInvalid(f"{key.name} has not signed this")
+        mine = [one.octets for one in self.signatures if one.name == key.name and one.key_id == key.key_id]
+        if not mine:
+            raise NoteInvalid(f"{key.name} has not signed this")
+        # One that is wrong rejects the note, however many are right.
+        return [key.verify(self.text, octets) for octets in mine][-1]
 
     def witnesses(self, keys: Sequence[VerifierKey]) -> dict[str, int]:
         """Return the names of those of ``keys`` that cosigned, with the time of each; raises NoteInvalid as above."""
         present = {(signature.name, signature.key_id) for signature in self.signatures}
-        return {key.name: self.verify(key) or 0 for key in keys if (key.name, key.key_id) in present}
+        # A witness is a key, not a name; the log's own key is none.
+        distinct = {key.public: key for key in keys if key.kind == COSIGNATURE}
+        return {key.name: self.verify(key) or 0 for key in distinct.values() if (key.name, key.key_id) in present}

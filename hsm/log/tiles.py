@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +74,16 @@ def unpack_bundle(octets: bytes, width: int, name: str) -> list[bytes]:
     return entries
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """Read a regular file, no link, of at most so many octets; anything else is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise OSError("no regular file of a size that it may have")
+        return file.read(most)
+
+
 class TileReader:
     """Reads a log's folder as far as ``size``. What is missing or short is a TileMissing that names the file."""
 
@@ -119,16 +131,17 @@ class TileReader:
 
     def _read(self, name: str, full: str, width: int, each: int | None) -> bytes:
         """Read a partial tile, or, where it has grown full since, what was there of it then."""
+        most = TILE_WIDTH * (HASH_LENGTH if each is not None else _LENGTH.size + ENTRY_MAX)
         try:
-            return (self._folder / name).read_bytes()
+            return read_regular(self._folder / name, most)
         except FileNotFoundError:
             pass
         except OSError as error:
-            raise TileMissing(f"{name}: {error.strerror}") from error
+            raise TileMissing(f"{name}: {error.strerror or error}") from error
         if name == full:
             raise TileMissing(f"{name} is missing")
         try:
-            octets = (self._folder / full).read_bytes()
+            octets = read_regular(self._folder / full, most)
         except OSError:
             raise TileMissing(f"{name} is missing") from None
         if each is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import multiprocessing
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,23 @@ from hsm.log import leaves
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import LeafInvalid, LogError, TileMissing
 from hsm.log.merkle import HASH_LENGTH, Frontier, root_of
-from hsm.log.notes import Note, VerifierKey
-from hsm.log.tiles import TILE_WIDTH, TileReader, bundle_path, tile_path, tiles_of, width_in
+from hsm.log.notes import NOTE_MAX, Note, VerifierKey
+from hsm.log.tiles import (
+    ENTRY_MAX,
+    TILE_WIDTH,
+    TileReader,
+    bundle_path,
+    pack_entry,
+    read_regular,
+    tile_path,
+    tiles_of,
+    width_in,
+)
 
 _TASK_TILES = 64
+_OLDER = re.compile(
+    r"tile/(?P<level>entries|[0-9]|[1-5][0-9])/(?P<index>(x\d{3}/)*\d{3})\.p/(?P<width>[1-9]|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
+)
 Progress = Callable[[int], None]
 
 
@@ -103,6 +117,8 @@ def verify_log(
             return report
     _verify_upper_tiles(folder, checkpoint.size, roots, report)
     if report.is_whole:
+        _verify_older_tiles(folder, checkpoint.size, report)
+    if report.is_whole:
         _compare_roots(folder, checkpoint, earlier, key, report)
     return report
 
@@ -111,11 +127,11 @@ def _read_checkpoint(
     folder: Path, key: VerifierKey, witnesses: Sequence[VerifierKey], quorum: int, report: Report
 ) -> Checkpoint | None:
     try:
-        note = Note.parse((folder / CHECKPOINT).read_bytes())
+        note = Note.parse(read_regular(folder / CHECKPOINT, NOTE_MAX))
         checkpoint = Checkpoint.open(note, key)
         report.witnesses = note.witnesses(witnesses)
     except OSError as error:
-        report.findings.append(Finding(what=f"the checkpoint cannot be read: {error.strerror}"))
+        report.findings.append(Finding(what=f"the checkpoint cannot be read: {error.strerror or error}"))
         return None
     except LogError as error:
         report.findings.append(Finding(what=str(error)))
@@ -163,7 +179,7 @@ def _verify_tile(reader: TileReader, tile: int, part: _Part) -> Finding | None:
             leaf_fields = leaves.decode(entry)
         except LeafInvalid as error:
             return Finding(what=str(error), index=first + place)
-        kind, time = str(leaf_fields["type"]), int(leaf_fields.get("time", 0))
+        kind, time = str(leaf_fields["type"]), int(leaf_fields["time"])
         part.counts[kind] = part.counts.get(kind, 0) + 1
         part.first_time = part.first_time or time
         part.last_time = max(part.last_time, time)
@@ -202,12 +218,44 @@ def _verify_upper_tiles(folder: Path, size: int, roots: list[bytes], report: Rep
         known = above
 
 
+def _verify_older_tiles(folder: Path, size: int, report: Report) -> None:
+    """Compare the partial tiles of older checkpoints, which are still given out, with what is proven."""
+    now = TileReader(folder, size)
+    for path in sorted((folder / "tile").glob("**/*.p/*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".new":
+            # A draft that a crash left; nobody reads it.
+            continue
+        place = _OLDER.fullmatch(name)
+        if place is None:
+            report.findings.append(Finding(what=f"{name} is no tile"))
+            continue
+        level = 0 if place["level"] == "entries" else int(place["level"])
+        index = int(place["index"].replace("/", "").replace("x", ""))
+        width, covers = int(place["width"]), TILE_WIDTH**level
+        first = index * TILE_WIDTH * covers
+        if width > width_in(size, level, index):
+            # Of a tree that is larger than what was signed: the writer was about to sign it.
+            continue
+        try:
+            octets = read_regular(path, TILE_WIDTH * (2 + ENTRY_MAX))
+            if place["level"] == "entries":
+                expected = b"".join(map(pack_entry, now.entries(index)[:width]))
+            else:
+                expected = now.tile(level, index)[: width * HASH_LENGTH]
+        except (OSError, TileMissing) as error:
+            report.findings.append(Finding(what=f"{name}: {error}", index=first))
+            continue
+        if octets != expected:
+            report.findings.append(Finding(what=f"{name} differs from what is proven", index=first))
+
+
 def _compare_roots(
     folder: Path, checkpoint: Checkpoint, earlier: Sequence[Note], key: VerifierKey, report: Report
 ) -> None:
     """Compare the tree with what was signed now and before; where it differs, say since when."""
     reader = TileReader(folder, checkpoint.size)
-    agreed, forked = 0, 0
+    sizes: dict[int, bool] = {}
     for note in earlier:
         try:
             before = Checkpoint.open(note, key)
@@ -217,11 +265,11 @@ def _compare_roots(
         if before.size > checkpoint.size:
             what = f"{before.size} entries were signed before, and those from here on are gone"
             report.findings.append(Finding(what=what, index=checkpoint.size))
-        elif root_of(before.size, reader.node) == before.root:
-            agreed = max(agreed, before.size)
         else:
-            forked = min(forked or before.size, before.size)
-    if forked:
+            sizes[before.size] = sizes.get(before.size, True) and root_of(before.size, reader.node) == before.root
+    forked = min((size for size, agrees in sizes.items() if not agrees), default=None)
+    agreed = max((size for size, agrees in sizes.items() if agrees and (forked is None or size < forked)), default=0)
+    if forked is not None:
         what = f"not what was signed before at {forked} entries; up to here every earlier checkpoint agrees"
         report.findings.append(Finding(what=what, index=agreed))
     if root_of(checkpoint.size, reader.node) != checkpoint.root:

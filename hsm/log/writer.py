@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from hsm.log import tiles
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
-from hsm.log.errors import LogDamaged, LogError, LogUnavailable, TileMissing
+from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, LogUnavailable, TileMissing
 from hsm.log.journal import JOURNAL_OCTETS, Journal, Record, write_all
 from hsm.log.merkle import HASH_LENGTH, Frontier, leaf_hash, root_of
 from hsm.log.notes import Note
@@ -51,6 +51,8 @@ class LogWriter:
         self._levels: list[bytearray] = []
         self._bundle = bytearray()
         self._written: list[Path] = []
+        # Partial tiles that are durable: what a path of width and place holds never changes, so it is written once.
+        self._partials: set[str] = set()
         self._broken = False
         self.facts: dict[str, Any] = {}
 
@@ -63,13 +65,15 @@ class LogWriter:
             LogDamaged: what is there contradicts itself.
         """
         with _guarded():
-            folder.mkdir(mode=0o750, exist_ok=True)
+            if not folder.exists():
+                folder.mkdir(mode=0o750)
+                _flush_folder(folder.parent)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not (folder / _STATE).exists():
                     _begin(folder, journal_octets)
-                writer = cls(folder, Journal.open(folder / "journal", journal_octets), lock)
+                writer = cls(folder, _journal(folder), lock)
             except BlockingIOError:
                 os.close(lock)
                 raise LogUnavailable("another process writes this log") from None
@@ -88,6 +92,29 @@ class LogWriter:
         """How many entries are durable."""
         return self._frontier.size
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether a batch at the journal's end was not whole when the log was opened: it was never acknowledged."""
+        return self._journal.is_torn
+
+    def frontier(self) -> Frontier:
+        """Return a copy of the tree's right edge, to compare with later."""
+        return Frontier(self._frontier.size, self._frontier.peaks)
+
+    def begins_with(self, frontier: Frontier) -> bool:
+        """Tell whether the log, as its tiles are, begins with the tree of a frontier. Raises LogDamaged."""
+        if frontier.size > self.size:
+            return False
+        try:
+            return root_of(frontier.size, TileReader(self._folder, self.size).node) == frontier.root()
+        except TileMissing as error:
+            raise LogDamaged(str(error)) from error
+
+    def put(self, name: str, octets: bytes) -> None:
+        """Write a small file beside the log, whole or not at all. Raises LogUnavailable."""
+        with _guarded():
+            _replace(self._folder / name, octets)
+
     def root(self) -> bytes:
         """Return the root over all of them."""
         return self._frontier.root()
@@ -101,12 +128,12 @@ class LogWriter:
         self._require_whole()
         first = self.size
         payload = b"".join(map(tiles.pack_entry, entries))
+        if not self._journal.can_hold(len(payload)):
+            raise BatchTooLarge("a batch is larger than the journal")
         self._broken = True
         with _guarded():
             if not self._journal.has_room(len(payload)):
                 self._fold()
-                if not self._journal.has_room(len(payload)):
-                    raise LogUnavailable("a batch is larger than the journal")
             self._journal.append(Record(first=first, count=len(entries), payload=payload))
             self._take(entries)
         self._broken = False
@@ -125,8 +152,7 @@ class LogWriter:
         self._require_whole()
         self._broken = True
         with _guarded():
-            # The journal holds what these tiles hold: they need no flush of their own.
-            self._write_partial(durable=False)
+            self._write_partial()
             _replace(self._folder / CHECKPOINT, note.pack())
         self._broken = False
 
@@ -180,25 +206,30 @@ class LogWriter:
         draft.rename(path)
         self._written.append(path)
 
-    def _write_partial(self, *, durable: bool) -> None:
-        before = len(self._written)
+    def _write_partial(self) -> None:
+        """Make the tiles of the present size durable."""
         for level, index, width in tiles.tiles_of(self.size):
             if width == TILE_WIDTH:
                 continue
-            self._write(tiles.tile_path(level, index, width), self._levels[level])
+            contents = {tiles.tile_path(level, index, width): self._levels[level]}
             if level == 0:
-                self._write(tiles.bundle_path(index, width), self._bundle)
-        if not durable:
-            del self._written[before:]
+                contents[tiles.bundle_path(index, width)] = self._bundle
+            for name in contents.keys() - self._partials:
+                self._write(name, contents[name])
+                self._partials.add(name)
+        _flush(self._folder, self._written)
 
     def _fold(self) -> None:
-        self._write_partial(durable=True)
-        _flush(self._folder, self._written)
-        state = {"size": self.size, "root": self.root().hex(), "facts": self.facts}
+        self._write_partial()
+        octets = self._journal.octets
+        state = {"size": self.size, "root": self.root().hex(), "journal": octets, "facts": self.facts}
         _replace(self._folder / _STATE, json.dumps(state, sort_keys=True).encode())
         for path in self._written:
             if path.parent.suffix != ".p":
                 _forget_partial(path)
+                self._partials = {
+                    name for name in self._partials if not name.startswith(f"{path.relative_to(self._folder)}.p/")
+                }
         self._written.clear()
         self._journal.restart()
 
@@ -208,9 +239,12 @@ class LogWriter:
         try:
             state = json.loads((self._folder / _STATE).read_bytes())
             size, root = int(state["size"]), bytes.fromhex(state["root"])
+            octets = int(state["journal"])
             self.facts = dict(state["facts"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise LogDamaged("state.json is not what a writer leaves") from None
+        if octets != self._journal.octets:
+            raise LogDamaged(f"the journal has {self._journal.octets} octets, not {octets}")
         try:
             self._read_edge(size, root)
             for record in self._journal.replay(size):
@@ -229,8 +263,11 @@ class LogWriter:
         edge = Frontier()
         for level, index, width in tiles.tiles_of(size):
             is_partial = width < TILE_WIDTH
+            if is_partial:
+                self._partials.add(tiles.tile_path(level, index, width))
             self._levels.append(bytearray(reader.tile(level, index)) if is_partial else bytearray())
             if level == 0 and is_partial:
+                self._partials.add(tiles.bundle_path(index, width))
                 for entry in reader.entries(index):
                     edge.add(leaf_hash(entry))
                     self._bundle += tiles.pack_entry(entry)
@@ -268,13 +305,20 @@ def _peaks_of(size: int) -> list[tuple[int, int]]:
     return places
 
 
+def _journal(folder: Path) -> Journal:
+    try:
+        return Journal.open(folder / "journal")
+    except FileNotFoundError:
+        raise LogDamaged("the journal is missing") from None
+
+
 def _begin(folder: Path, journal_octets: int) -> None:
     if (folder / "tile").exists() or (folder / CHECKPOINT).exists():
         raise LogDamaged("there are tiles, but no state.json")
     # A journal of an attempt that did not come so far holds nothing.
     (folder / "journal").unlink(missing_ok=True)
-    Journal.open(folder / "journal", journal_octets).close()
-    state = {"size": 0, "root": Frontier().root().hex(), "facts": {}}
+    Journal.create(folder / "journal", journal_octets)
+    state = {"size": 0, "root": Frontier().root().hex(), "journal": journal_octets, "facts": {}}
     _replace(folder / _STATE, json.dumps(state, sort_keys=True).encode())
 
 

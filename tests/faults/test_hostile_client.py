@@ -78,14 +78,28 @@ for bad in (b"", b"\0", b"\0\0\0\1", b"\0\0\0\2\0\1" + request, b"\xff" * 4 + re
     "names that want to be more than names": r"""
 from hsm.frames import Asker, pack_askers
 from hsm.requests import VerifyItem
-names = ['","type":"verify","x":"', chr(92), chr(0), chr(10), chr(0x2028), chr(0x1F4A9), "x" * 5000, chr(0xD800)]
-for number, name in enumerate(names):
+good = ['","type":"verify","x":"', chr(92) * 1024, chr(0x2028), chr(0x1F4A9)]
+for name in good + [chr(0), chr(10), chr(0x85), "x" * 1025]:
     asked = pack_askers([Asker(client=name, request_id=bytes(16))])
     answer = ask(Kind.VERIFY, frames.pack_body(None, asked + pack_request(Operation.VERIFY)))
     assert answer.body.startswith(b"FRAME_INVALID")
     asked += pack_request(Operation.VERIFY, [VerifyItem(digits="0" * 20)])
     answer = ask(Kind.VERIFY, frames.pack_body(None, asked))
-    assert answer.kind is Kind.VERIFY, answer.body
+    assert (answer.kind is Kind.VERIFY) == (name in good), answer.body
+    assert name in good or answer.body.startswith(b"FRAME_INVALID")
+""",
+    "a key where none belongs": """
+answer = ask(Kind.AUDIT_KEY, frames.pack_body(reference("201457"), pack_request(Operation.AUDIT_KEY)))
+assert answer.body.startswith(b"FRAME_INVALID")
+answer = ask(Kind.AUDIT_KEY, frames.pack_body(None, pack_request(Operation.AUDIT_KEY)))
+assert answer.kind is Kind.AUDIT_KEY
+""",
+    "a signature under a text of its own": """
+for operation in (Operation.SIGN_CHECKPOINT, Operation.MAKE_AUDIT_KEY):
+    request = pack_request(operation) + bytes(40)
+    for kind in (Kind.ISSUE, Kind.CHECK_VALUE, Kind.STATUS, Kind.AUDIT_KEY):
+        answer = ask(kind, frames.pack_body(None, request))
+        assert kind is Kind.STATUS or answer.body.startswith(b"FRAME_INVALID"), answer.body
 """,
     "an answer instead of a question": """
 assert ask(Kind.ERROR, b"").kind is Kind.ERROR

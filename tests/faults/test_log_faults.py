@@ -78,10 +78,9 @@ def test_a_full_disk_of_the_log_stops_issuing_and_space_starts_it_again(system: 
         with system.client() as client:
             answers = [client.call(client.vending.IssueCreditToken, sale())]
             ballast = folder / "ballast"
-            with ballast.open("wb") as file, pytest.raises(OSError, match="No space"):
+            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
                 while True:
                     file.write(bytes(4096))
-                    file.flush()
             # The journal has its space: issuing goes on until tiles are due. A checkpoint is; then nothing does.
             reasons = set()
             for _ in range(20):

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from hsm.log.errors import LogDamaged, LogUnavailable
+from hsm.log.errors import BatchTooLarge, LogDamaged, LogUnavailable
 from hsm.log.export import read
 from hsm.log.journal import Journal
 from hsm.log.merkle import Frontier, leaf_hash
 from hsm.log.tiles import TileReader
 from hsm.log.verifier import verify_log
 from hsm.log.writer import LogWriter
-from tests.log.support import SIGNER, leaf, make_log, publish
+from tests.log.support import SIGNER, leaf, make_log, publish, refusal
 
 SMALL = 64 * 1024
 
@@ -77,11 +77,13 @@ def test_two_writers_are_one_too_many(tmp_path: Path) -> None:
 def test_a_batch_beyond_the_journal_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     writer = LogWriter.open(tmp_path / "log", journal_octets=SMALL)
     writer.append([leaf(0)])
-    with pytest.raises(LogUnavailable):
+    with pytest.raises(BatchTooLarge):
         writer.append([b"x" * 60_000] * 2)
+    # Nobody else suffers from it.
+    writer.append([leaf(1)])
     writer.close()
     writer = LogWriter.open(tmp_path / "log")
-    assert entries_of(writer, tmp_path / "log") == [leaf(0)]
+    assert entries_of(writer, tmp_path / "log") == [leaf(0), leaf(1)]
     writer.close()
 
 
@@ -232,6 +234,98 @@ def test_a_torn_batch_at_the_end_was_never_acknowledged(tmp_path: Path) -> None:
     altered(journal_of(tmp_path / "log", 3), 2 * 4096 + 50)
     writer = LogWriter.open(tmp_path / "log")
     assert writer.size == 2
+    assert writer.is_torn
+    writer.close()
+    writer = LogWriter.open(tmp_path / "log")
+    assert not writer.is_torn
+    writer.close()
+
+
+@pytest.mark.parametrize("how", ["delete", "empty", "shorter"])
+def test_a_journal_that_is_gone_is_not_made_anew(tmp_path: Path, how: str) -> None:
+    journal = journal_of(tmp_path / "log", 3)
+    if how == "delete":
+        journal.unlink()
+    else:
+        os.truncate(journal, 0 if how == "empty" else 1 << 20)
+    with pytest.raises(LogDamaged, match="journal"):
+        LogWriter.open(tmp_path / "log")
+
+
+class PowerLoss(Disk):
+    """Remembers what was flushed: what was not is gone when the power is."""
+
+    def __init__(self, nth: int) -> None:
+        super().__init__(nth, "error")
+        self.durable: dict[str, bytes] = {}
+
+    def flush(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def work(descriptor: int) -> None:
+            if self.step():
+                raise self.error()
+            real(descriptor)
+            path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+            if Path(path).is_file():
+                self.durable[str(os.fstat(descriptor).st_ino)] = Path(path).read_bytes()
+
+        return work
+
+    def cut(self, folder: Path) -> None:
+        """Leave of each file what was flushed of it: renames have reached the disk, contents not."""
+        for path in folder.rglob("*"):
+            if path.is_file():
+                kept = self.durable.get(str(path.stat().st_ino), b"")
+                if path.read_bytes() != kept:
+                    path.write_bytes(kept)
+
+
+@pytest.mark.parametrize("known", [0, 250, 300])
+def test_power_that_fails_at_any_call_takes_nothing_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    nth, disk = 0, PowerLoss(0)
+    while nth == 0 or disk.failed:
+        folder, disk = tmp_path / f"log-{nth}", PowerLoss(1 << 30)
+        with failing(disk, monkeypatch):
+            writer = LogWriter.open(folder, journal_octets=SMALL)
+            if known:
+                writer.append([leaf(number) for number in range(known)][:100])
+                writer.append([leaf(number) for number in range(100, known)][:100])
+                writer.append([leaf(number) for number in range(200, known)])
+            publish(writer)
+            writer.fold()
+            writer.close()
+            disk.left = nth
+            acknowledged = work_until_it_fails(folder)
+        disk.cut(folder)
+        expected = [leaf(number) for number in range(known)] + acknowledged
+        if disk.failed:
+            writer = LogWriter.open(folder)
+            assert entries_of(writer, folder)[: len(expected)] == expected, nth
+            publish(writer)
+            writer.close()
+            assert verify_log(folder, SIGNER.key).is_whole
+        shutil.rmtree(folder)
+        nth += 1
+    assert nth > 50
+
+
+def test_a_writer_that_comes_back_can_be_held_to_what_it_had(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    make_log(folder, 10)
+    shutil.copytree(folder, tmp_path / "before")
+    writer = LogWriter.open(folder)
+    writer.append([leaf(10)])
+    held = writer.frontier()
+    writer.close()
+    writer = LogWriter.open(folder)
+    assert writer.begins_with(held)
+    writer.close()
+    writer = LogWriter.open(tmp_path / "before")
+    assert not writer.begins_with(held)
+    writer.append([refusal(10), leaf(11)])
+    writer.fold()
+    assert not writer.begins_with(held)
     writer.close()
 
 
@@ -300,8 +394,9 @@ def test_the_journal_keeps_its_size(tmp_path: Path) -> None:
 
 def test_a_journal_is_made_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with failing(Disk(1, "error"), monkeypatch), pytest.raises(OSError, match="injected"):
-        Journal.open(tmp_path / "journal", SMALL)
+        Journal.create(tmp_path / "journal", SMALL)
     assert not (tmp_path / "journal").exists()
-    journal: Any = Journal.open(tmp_path / "journal", SMALL)
+    Journal.create(tmp_path / "journal", SMALL)
+    journal: Any = Journal.open(tmp_path / "journal")
     assert list(journal.replay(0)) == []
     journal.close()

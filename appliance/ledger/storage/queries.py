@@ -131,41 +131,57 @@ def find(connection: Connection, client_id: int, request_id: bytes) -> RequestRo
     )
 
 
-def places(connection: Connection, meter: int, base_date: int, identifier: int) -> list[tuple[int, int]]:
-    """Return log number and index of the tokens with an identifier."""
-    query = select(tokens.c.log_id, tokens.c.log_index).where(
-        tokens.c.meter == meter,
-        tokens.c.base_date == int(base_date),
-        tokens.c.identifier == identifier,
-        tokens.c.log_index.is_not(None),
+def requests_of(connection: Connection, meter: int, base_date: int, identifier: int) -> list[tuple[str, bytes]]:
+    """Return client and request id of the tokens with an identifier."""
+    query = (
+        select(client_table.c.name, requests.c.request_id)
+        .join(requests, requests.c.client_id == client_table.c.id)
+        .join(tokens, tokens.c.request == requests.c.id)
+        .where(
+            tokens.c.meter == meter,
+            tokens.c.base_date == int(base_date),
+            tokens.c.identifier == identifier,
+        )
     )
-    return [(row.log_id, row.log_index) for row in connection.execute(query)]
+    return [(row.name, bytes(row.request_id)) for row in connection.execute(query)]
 
 
 def accounted(connection: Connection, origin: str) -> Iterator[Accounted]:
-    """Give every token of a log, by its place in it; reads as it goes."""
+    """Give every token of a log, by its place in it; what is missing of a row is empty. Reads as it goes."""
     query = (
         select(tokens, requests.c.request_id.label("asked"), client_table.c.name)
-        .join(requests, tokens.c.request == requests.c.id)
-        .join(client_table, requests.c.client_id == client_table.c.id)
+        .outerjoin(requests, tokens.c.request == requests.c.id)
+        .outerjoin(client_table, requests.c.client_id == client_table.c.id)
         .join(log_table, tokens.c.log_id == log_table.c.id)
-        .where(log_table.c.origin == origin)
+        .where(log_table.c.origin == origin, tokens.c.log_index.is_not(None))
         .order_by(tokens.c.log_index, tokens.c.request, tokens.c.position)
     )
     for row in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
         key = "" if row.supply_group_code is None else f"{row.supply_group_code:06d}/{row.key_revision_number}"
         yield Accounted(
-            client=row.name,
-            request_id=bytes(row.asked),
+            client=row.name or "",
+            request_id=bytes(row.asked or b""),
             meter="" if row.meter is None else f"{row.meter:018d}",
             key=key,
+            base_date=row.base_date,
             identifier=row.identifier,
             token_class=row.token_class,
             subclass=row.subclass,
-            value=int(row.value),
+            value=str(row.value),
             log_index=row.log_index,
             created=created_at(row.request),
         )
+
+
+def tokens_elsewhere(connection: Connection, origin: str) -> dict[str, int]:
+    """Count the tokens that are not in a log: by the origin of their log, or under the empty name if they have none."""
+    query = (
+        select(func.coalesce(log_table.c.origin, ""), func.count())
+        .select_from(tokens.outerjoin(log_table, tokens.c.log_id == log_table.c.id))
+        .where((log_table.c.origin.is_(None)) | (log_table.c.origin != origin) | (tokens.c.log_index.is_(None)))
+        .group_by(func.coalesce(log_table.c.origin, ""))
+    )
+    return {str(name) if name != origin else "": count for name, count in connection.execute(query)}
 
 
 def entry_of(connection: Connection, origin: str, client: str, request_id: bytes) -> int | None:
