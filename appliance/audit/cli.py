@@ -62,8 +62,8 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
     since = 0 if arguments.since is None else int(arguments.since.timestamp() * 1000)
     columns = (TextColumn("comparing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        engine.connect() as rows,
-        engine.connect() as questions,
+        opening.reading(engine) as rows,
+        opening.reading(engine) as questions,
         Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
     ):
         task = bar.add_task("", total=checkpoint.size)

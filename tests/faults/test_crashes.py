@@ -48,6 +48,7 @@ def audit_log(system: System, shop: Shop) -> tuple[int, int]:
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=300, check=False, **as_user(APPLIANCE_USER)
     )
+    assert result.stdout, result.stderr[-3000:]
     reconciled = json.loads(result.stdout)
     # Only what a kill cut off between module and ledger, and each of those names the entry that its sale was given.
     assert all("was answered with entry" in found["what"] for found in reconciled["differences"]), reconciled

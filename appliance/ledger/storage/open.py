@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from appliance.errors import ConfigurationInvalid, LedgerUnavailable
 from appliance.ledger.storage import postgresql, sqlite
@@ -49,6 +51,16 @@ def require_head(found: str | None) -> None:
     if found != HEAD:
         state = "empty" if found is None else f"at revision {found}"
         raise ConfigurationInvalid(f"the ledger is {state}, this version needs {HEAD}: run `keywatt-ledger upgrade`")
+
+
+@contextlib.contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """Read from a ledger; raises LedgerUnavailable."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        raise LedgerUnavailable(f"the ledger cannot be read: {type(error).__name__}") from error
 
 
 def upgrade(engine: Engine) -> None:

@@ -176,12 +176,17 @@ def accounted(connection: Connection, origin: str) -> Iterator[Accounted]:
 def tokens_elsewhere(connection: Connection, origin: str) -> dict[str, int]:
     """Count the tokens that are not in a log: by the origin of their log, or under the empty name if they have none."""
     query = (
-        select(func.coalesce(log_table.c.origin, ""), func.count())
+        select(log_table.c.origin, func.count())
         .select_from(tokens.outerjoin(log_table, tokens.c.log_id == log_table.c.id))
         .where((log_table.c.origin.is_(None)) | (log_table.c.origin != origin) | (tokens.c.log_index.is_(None)))
-        .group_by(func.coalesce(log_table.c.origin, ""))
+        .group_by(log_table.c.origin)
     )
-    return {str(name) if name != origin else "": count for name, count in connection.execute(query)}
+    found: dict[str, int] = {}
+    for name, count in connection.execute(query):
+        # With an origin and no index it is in no log either.
+        place = "" if name in (None, origin) else str(name)
+        found[place] = found.get(place, 0) + count
+    return found
 
 
 def entry_of(connection: Connection, origin: str, client: str, request_id: bytes) -> int | None:
