@@ -25,20 +25,13 @@ from appliance.errors import ApplianceError, ConfigurationInvalid
 from appliance.ledger.storage import open as opening
 from appliance.ledger.storage import queries
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
-from hsm.log.errors import LogError, NoteInvalid
-from hsm.log.notes import NOTE_MAX, Note, VerifierKey
+from hsm.log.cli import key_argument
+from hsm.log.errors import LogError
+from hsm.log.notes import NOTE_MAX, Note
 from hsm.log.tiles import read_regular
 
 _AGREES, _DIFFERS, _UNREADABLE = 0, 1, 2
 _IN_FLIGHT_SECONDS = 2.0
-
-
-def _key(text: str) -> VerifierKey:
-    path = Path(text)
-    try:
-        return VerifierKey.parse(path.read_text("utf-8").strip() if path.is_file() else text)
-    except NoteInvalid as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _date(text: str) -> datetime:
@@ -135,7 +128,7 @@ def main() -> int:
     )
     parser.add_argument("--config", type=Path, default=Path("/etc/keywatt/appliance.toml"), help="of the appliance")
     parser.add_argument("--log", type=Path, help="folder of the log; else audit.log of the configuration")
-    parser.add_argument("--key", type=_key, help="verifier key of the module, or a file with it")
+    parser.add_argument("--key", type=key_argument, help="verifier key of the module, or a file with it")
     parser.add_argument("--since", type=_date, help="leave out what is older than this day (2026-01-31): it was purged")
     parser.add_argument("--json", action="store_true", help="the report as JSON")
     arguments = parser.parse_args()

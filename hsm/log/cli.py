@@ -56,7 +56,8 @@ class _Bar:
         sys.stderr.flush()
 
 
-def _key(text: str) -> VerifierKey:
+def key_argument(text: str) -> VerifierKey:
+    """Read a verifier key, or the file that holds it; raises ArgumentTypeError."""
     path = Path(text)
     try:
         return VerifierKey.parse(path.read_text("utf-8").strip() if path.is_file() else text)
@@ -163,9 +164,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--key", type=_key, required=True, help="verifier key of the module, or a file with it")
+    common.add_argument("--key", type=key_argument, required=True, help="verifier key of the module, or a file with it")
     witnessed = argparse.ArgumentParser(add_help=False)
-    witnessed.add_argument("--witness", type=_key, action="append", default=[], help="verifier key of a witness")
+    witnessed.add_argument(
+        "--witness", type=key_argument, action="append", default=[], help="verifier key of a witness"
+    )
     witnessed.add_argument("--quorum", type=int, default=0, help="how many witnesses must have signed")
     log = commands.add_parser("log", parents=[common, witnessed], help="a whole log")
     log.add_argument("log", type=Path, help="folder of the log, or a copy of it")

@@ -54,6 +54,13 @@ class TileMissing(LogError):
     hint = "Copy the log again, whole; if the file is missing at its source, the log was altered."
 
 
+class CursorInvalid(LogError):
+    """A file that should hold how far was forwarded and does not."""
+
+    reason = "CURSOR_INVALID"
+    hint = "Put the right file back; without one everything is forwarded from entry 0 on."
+
+
 class LogDamaged(LogError):
     """What is on the disk contradicts what was made durable or signed before; nothing is issued on such a log."""
 
