@@ -26,6 +26,7 @@ from hsm.heartbeat import Heartbeat
 from hsm.session_paths import CONFIG_ENVIRONMENT, LIBRARY_PATH
 from hsm.settings import ModuleSettings, SettingsInvalid
 
+WORKER_MODULE = "hsm.worker"
 _POLL_SECONDS = 0.01
 _BACKOFF_FIRST = 0.05
 _BACKOFF_MAX = 5.0
@@ -67,7 +68,7 @@ class Supervisor:
         environment = {"PATH": os.defpath, "LANG": "C.UTF-8", CONFIG_ENVIRONMENT: str(settings.module_config)}
         if settings.softhsm_config is not None:
             environment["SOFTHSM2_CONF"] = str(settings.softhsm_config)
-        command = [sys.executable, "-P", "-m", "hsm.worker"]
+        command = [sys.executable, "-P", "-m", WORKER_MODULE]
         command += ["--listener", str(self._listener.fileno()), "--heartbeat", str(heartbeat.descriptor)]
         command += ["--parent", str(os.getpid()), "--pin-file", str(settings.pin_file)]
         command += ["--library", str(settings.library or LIBRARY_PATH)]

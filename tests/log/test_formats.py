@@ -175,6 +175,19 @@ def test_the_leaf_made_by_hand_is_the_canonical_one(
     assert ("meter" in decoded) == (key is not None)
 
 
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z-]{0,12}", fullmatch=True),
+        texts | st.booleans() | st.integers(-(1 << 53) + 1, (1 << 53) - 1) | st.lists(texts, max_size=3),
+        max_size=8,
+    )
+)
+def test_canonical_is_what_rfc_8785_says(fields: dict[str, object]) -> None:
+    import rfc8785
+
+    assert leaves.encode(fields) == rfc8785.dumps(fields)  # type: ignore[arg-type]
+
+
 def test_what_is_no_leaf() -> None:
     good = json.loads(leaf(1))
     assert leaves.encode(good) == leaf(1)

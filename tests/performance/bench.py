@@ -38,6 +38,7 @@ from hsm.session_paths import LIBRARY_PATH
 from hsm.system_users import APPLIANCE_USER, as_user
 from sts import luhn
 from sts.identifiers import MeterPAN
+from tests.performance import log_cost
 from tests.performance.fill import fill
 from tests.support.lab import CONTEXTS, EPOCH, USER_PIN, Lab
 from tests.support.system import ROOT, System, free_port, running
@@ -353,6 +354,33 @@ def growth(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
         console.print(table)
 
 
+def log(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
+    """Print what the module's log costs, and how that grows."""
+    table = Table(title="With the module's log against without; medians")
+    for name in ("what", "with /s", "without /s", "ratio"):
+        table.add_column(name, justify="right" if name != "what" else "left")
+    for name, pairs in log_cost.rates(lambda system: Bench(system, 0, 0, folder), rounds, seconds).items():
+        table.add_row(
+            name,
+            f"{median([pair[0] for pair in pairs]):.0f}",
+            f"{median([pair[1] for pair in pairs]):.0f}",
+            f"{median([pair[0] / pair[1] for pair in pairs]):.2f}",
+        )
+    console.print(table)
+    table = Table(title="Growth of the log")
+    for name in (
+        "entries",
+        "us/entry, batches of 1,000",
+        "us/entry, alone",
+        "octets/entry",
+        "verified /s, 2 processes",
+    ):
+        table.add_column(name, justify="right")
+    for size, together, alone, octets, verified in log_cost.grown(folder / "log", sizes):
+        table.add_row(f"{size:,}", f"{together:.1f}", f"{alone:.0f}", f"{octets:.0f}", f"{verified:,.0f}")
+    console.print(table)
+
+
 def soak(bench: Bench, seconds: int) -> None:
     """Load for a long time and print what memory each process holds."""
 
@@ -371,13 +399,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no growth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", choices=("unary", "bulk", "growth"), help="one table alone")
+    parser.add_argument("--only", choices=("unary", "bulk", "growth", "log"), help="one table alone")
     parser.add_argument("--rows", type=int, nargs="*", default=[0, 1_000_000, 10_000_000])
     parser.add_argument("--soak", type=int, default=0, metavar="SECONDS", help="only this")
     arguments = parser.parse_args()
     rounds, seconds = (2, 1.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     compile_tools()
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name, ExitStack() as stack:
         folder = Path(name)
         lab = Lab.create(folder / "lab", CONTEXTS)
         if arguments.only in (None, "unary", "bulk") or arguments.soak:
@@ -393,6 +421,8 @@ def main() -> None:
             stack.close()
         if arguments.only == "growth" or (arguments.only is None and not arguments.quick):
             growth(folder, rounds, seconds, arguments.rows)
+        if arguments.only == "log" or (arguments.only is None and not arguments.quick):
+            log(folder, rounds, seconds, arguments.rows)
 
 
 if __name__ == "__main__":
