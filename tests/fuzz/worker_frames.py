@@ -1,7 +1,8 @@
 """Fuzzes what a client can send to the worker: python -m tests.fuzz.worker_frames -runs=N
 
 Octets arrive in pieces of any size; whatever they are, the worker answers each whole frame with a frame, refuses the
-stream with FrameInvalid, or waits for more. Nothing else may happen, and the session is asked only what is well formed.
+stream with FrameInvalid, or waits for more. Nothing else may happen, the session is asked only what is well formed, and
+every entry of the log is canonical and fits into a bundle, whatever names and numbers it is made of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ with atheris.instrument_imports(include=["hsm"]):
     from hsm.errors import FrameInvalid, VendingKeyUnknown
     from hsm.frames import Frame, Kind
     from hsm.keys import KeyReference
-    from hsm.requests import Operation, pack_request
+    from hsm.log import leaves
+    from hsm.log.merkle import Frontier
+    from hsm.log.tiles import ENTRY_MAX
+    from hsm.reasons import Reason
+    from hsm.recorder import Recorder
+    from hsm.requests import IssueItem, KeyChangeItem, Operation, VerifyItem, item_count, pack_request
 
 
 class StubSession:
@@ -29,7 +35,35 @@ class StubSession:
         assert operation in frames.OPERATION_OF.values()
         if reference is not None and str(reference) != "201457/1":
             raise VendingKeyUnknown("no such key")
-        return request[:8] + bytes(48)
+        if operation not in ANSWERS:
+            return request[:8] + bytes(48)
+        length, reason = ANSWERS[operation]
+        return request[:8] + (reason.to_bytes(2, "big") + bytes(length - 2)) * item_count(operation, request)
+
+    def key(self, _: KeyReference) -> None:
+        return None
+
+
+# The module refuses what is fuzzed: what it accepts has digits where digits belong.
+ANSWERS = {
+    Operation.ISSUE: (48, Reason.REQUEST_MALFORMED),
+    Operation.VERIFY: (32, Reason.CRC_MISMATCH),
+    Operation.KEY_CHANGE: (96, Reason.REQUEST_MALFORMED),
+}
+
+
+class StubWriter:
+    """Stands for the log: looks at every entry."""
+
+    def append(self, entries: list[bytes]) -> int:
+        assert entries
+        for entry in entries:
+            assert len(entry) <= ENTRY_MAX
+            leaves.decode(entry)
+        return 0
+
+    def frontier(self) -> Frontier:
+        return Frontier()
 
 
 class StubHeartbeat:
@@ -49,6 +83,10 @@ def make_worker() -> Any:
     made: Any = worker.Worker.__new__(worker.Worker)
     made._session = StubSession()
     made._heartbeat = StubHeartbeat()
+    made._recorder = recorder = Recorder.__new__(Recorder)
+    recorder._session = made._session
+    recorder._writer = StubWriter()  # type: ignore[assignment]
+    recorder.checkpoint = lambda: b"a note"  # type: ignore[method-assign]
     return made
 
 
@@ -77,7 +115,7 @@ def one_input(octets: bytes) -> None:
         return
     assert WORKER._heartbeat.depth == 0
     # Parsers of answers must be as strict.
-    for parse in (frames.unpack_labels, frames.unpack_body):
+    for parse in (frames.unpack_labels, frames.unpack_body, frames.unpack_askers):
         try:
             parse(stream)
         except FrameInvalid:
@@ -88,7 +126,27 @@ def one_input(octets: bytes) -> None:
 def seeds() -> list[bytes]:
     """Well-formed streams."""
     body = b"201457\x01\x00" + pack_request(Operation.STATUS)
-    return [bytes([255]) + Frame(kind=kind, correlation=7, body=body).pack() for kind in Kind]
+    streams = [bytes([255]) + Frame(kind=kind, correlation=7, body=body).pack() for kind in Kind]
+    asker = frames.pack_askers([frames.Asker(client='spiffe://x/"\\é', request_id=bytes(range(16)))])
+    changed = KeyChangeItem(
+        ea=11,
+        set_size=4,
+        tct=2,
+        pan="600727000000000009",
+        old_tariff_index="01",
+        new_tariff_index="02",
+        new_supply_group_code="201457",
+        new_key_revision_number=1,
+    )
+    for kind, operation, item in (
+        (Kind.ISSUE, Operation.ISSUE, IssueItem(token_class=0, subclass=0, value=-256, pan="600727000000000009")),
+        (Kind.VERIFY, Operation.VERIFY, VerifyItem(digits="1" * 20)),
+        (Kind.KEY_CHANGE, Operation.KEY_CHANGE, changed),
+    ):
+        for sgc in (b"201457", b"999999"):
+            named = sgc + b"\x01\x00" + asker + pack_request(operation, [item])
+            streams.append(bytes([255]) + Frame(kind=kind, correlation=8, body=named).pack())
+    return streams
 
 
 def main() -> None:
