@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Signer:
 SIGNER = Signer.make()
 
 
+@functools.cache
 def leaf(number: int) -> bytes:
     return leaves.issue(
         time=1_700_000_000_000 + number,
