@@ -9,7 +9,9 @@ import argparse
 import grp
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -17,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import certificates
 
 from appliance.ledger.answers import AnswerCipher
-from hsm.system_users import APPLIANCE_USER
+from hsm.system_users import APPLIANCE_USER, as_user
 
 
 def set_up(state: Path, address: str, port: int) -> None:
@@ -66,6 +68,11 @@ def set_up(state: Path, address: str, port: int) -> None:
             os.chown(appliance / name, 0, group)
             (appliance / name).chmod(0o640)
         shutil.chown(ledger, APPLIANCE_USER, group)
+    if (ledger / "ledger.db").exists():
+        # One of an earlier version.
+        command = [str(Path(sysconfig.get_path("scripts")) / "keywatt-ledger"), "upgrade"]
+        command += ["--config", str(appliance / "appliance.toml")]
+        subprocess.run(command, check=True, cwd="/", **as_user(APPLIANCE_USER))
 
 
 def main() -> int:

@@ -65,7 +65,7 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
             checkpoint,
             queries.accounted(rows, checkpoint.origin),
             partial(queries.entry_of, questions, checkpoint.origin),
-            elsewhere=queries.tokens_elsewhere(questions, checkpoint.origin),
+            elsewhere=queries.tokens_elsewhere(questions, checkpoint.origin, since),
             since=since,
             progress=partial(bar.advance, task),
         )

@@ -173,12 +173,16 @@ def accounted(connection: Connection, origin: str) -> Iterator[Accounted]:
         )
 
 
-def tokens_elsewhere(connection: Connection, origin: str) -> dict[str, int]:
-    """Count the tokens that are not in a log: by the origin of their log, or under the empty name if they have none."""
+def tokens_elsewhere(connection: Connection, origin: str, since: int = 0) -> dict[str, int]:
+    """Count the tokens that are not in a log, from a time on, in milliseconds.
+
+    By the origin of their log, or under the empty name if they have none.
+    """
     query = (
         select(log_table.c.origin, func.count())
         .select_from(tokens.outerjoin(log_table, tokens.c.log_id == log_table.c.id))
         .where((log_table.c.origin.is_(None)) | (log_table.c.origin != origin) | (tokens.c.log_index.is_(None)))
+        .where(tokens.c.request >= row_range(since, None)[0])
         .group_by(log_table.c.origin)
     )
     found: dict[str, int] = {}
