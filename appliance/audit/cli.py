@@ -32,6 +32,7 @@ from hsm.log.tiles import read_regular
 
 _AGREES, _DIFFERS, _UNREADABLE = 0, 1, 2
 _IN_FLIGHT_SECONDS = 2.0
+_WIDTH = 240
 
 
 def _date(text: str) -> datetime:
@@ -72,11 +73,14 @@ def _run(arguments: argparse.Namespace) -> Reconciliation:
 
 
 def _show(result: Reconciliation, *, is_verified: bool) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    # Names and sums are never cut off: what does not go to a terminal has room.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
     console.print(f"log {result.origin}, {result.size:,} entries; {result.entries:,} of them made tokens", markup=False)
     if not is_verified:
         console.print("the checkpoint's signature was not checked: give --key, and prove the log with keywatt-verify")
-    table = Table("day", "client", "key", "class", "in log", "in ledger", "value in log", "value in ledger")
+    table = Table()
+    for name in ("day", "client", "key", "class", "in log", "in ledger", "value in log", "value in ledger"):
+        table.add_column(name, overflow="fold")
     for group, total in sorted(result.totals.items()):
         style = None if (total.in_log, total.value_in_log) == (total.in_ledger, total.value_in_ledger) else "bold"
         # As they are: what clients call themselves is no markup.
