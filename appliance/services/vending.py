@@ -54,25 +54,25 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
 
     # The four single calls take and give octets (UNREAD): what is asked is read together with others of its batch, and
     # an answer goes out as it lies in the ledger.
-    def IssueCreditToken(  # type: ignore[override]
+    def IssueCreditToken(  # type: ignore[override]  # octets, see UNREAD
         self, request: bytes, context: Any
     ) -> Awaitable[bytes]:
         """Issue a credit token."""
         return self._pipeline.ask(partial(_read, vending_pb2.IssueCreditTokenRequest, request, context))
 
-    def IssueManagementToken(  # type: ignore[override]
+    def IssueManagementToken(  # type: ignore[override]  # octets, see UNREAD
         self, request: bytes, context: Any
     ) -> Awaitable[bytes]:
         """Issue a management token."""
         return self._pipeline.ask(partial(_read, vending_pb2.IssueManagementTokenRequest, request, context))
 
-    def IssueMeterTestToken(  # type: ignore[override]
+    def IssueMeterTestToken(  # type: ignore[override]  # octets, see UNREAD
         self, request: bytes, context: Any
     ) -> Awaitable[bytes]:
         """Issue a meter test token."""
         return self._pipeline.ask(partial(_read, vending_pb2.IssueMeterTestTokenRequest, request, context))
 
-    def IssueKeyChangeTokens(  # type: ignore[override]
+    def IssueKeyChangeTokens(  # type: ignore[override]  # octets, see UNREAD
         self, request: bytes, context: Any
     ) -> Awaitable[bytes]:
         """Make a key-change set."""

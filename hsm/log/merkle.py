@@ -61,10 +61,10 @@ class Frontier:
 
 def root_of(size: int, node: NodeReader) -> bytes:
     """Return the root of the first ``size`` leaves."""
-    return Frontier(size, [node(*place) for place in _peaks(0, size)]).root()
+    return Frontier(size, [node(*place) for place in peaks_of(0, size)]).root()
 
 
-def _peaks(start: int, end: int) -> list[tuple[int, int]]:
+def peaks_of(start: int, end: int) -> list[tuple[int, int]]:
     """Name the complete nodes that cover the leaves from ``start``, a multiple of every size in it, to ``end``."""
     places = []
     while start < end:
@@ -75,7 +75,7 @@ def _peaks(start: int, end: int) -> list[tuple[int, int]]:
 
 
 def _subtree_root(start: int, end: int, node: NodeReader) -> bytes:
-    return Frontier(end - start, [node(*place) for place in _peaks(start, end)]).root()
+    return Frontier(end - start, [node(*place) for place in peaks_of(start, end)]).root()
 
 
 def _split(size: int) -> int:

@@ -20,7 +20,7 @@ from hsm.log import tiles
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, LogUnavailable, TileMissing
 from hsm.log.journal import JOURNAL_OCTETS, Journal, Record, write_all
-from hsm.log.merkle import HASH_LENGTH, Frontier, leaf_hash, root_of
+from hsm.log.merkle import HASH_LENGTH, Frontier, leaf_hash, peaks_of, root_of
 from hsm.log.notes import Note
 from hsm.log.tiles import TILE_WIDTH, TileReader
 
@@ -276,7 +276,7 @@ class LogWriter:
                     hashes.add(bytes(self._levels[0][position : position + HASH_LENGTH]))
                 if hashes.root() != edge.root():
                     raise LogDamaged(f"the last bundle of {size} entries does not fit its tile")
-        self._frontier = Frontier(size, [reader.node(*place) for place in _peaks_of(size)])
+        self._frontier = Frontier(size, [reader.node(*place) for place in peaks_of(0, size)])
 
     def _compare_with_checkpoint(self) -> None:
         path = self._folder / CHECKPOINT
@@ -294,15 +294,6 @@ class LogWriter:
             raise LogDamaged(str(error)) from error
         if root != checkpoint.root:
             raise LogDamaged(f"the log does not begin with the {checkpoint.size} entries that were signed")
-
-
-def _peaks_of(size: int) -> list[tuple[int, int]]:
-    places, start = [], 0
-    for level in range(size.bit_length() - 1, -1, -1):
-        if size >> level & 1:
-            places.append((level, start >> level))
-            start += 1 << level
-    return places
 
 
 def _journal(folder: Path) -> Journal:

@@ -17,7 +17,6 @@ from appliance.ledger.storage.open import make_engine
 from hsm.log import leaves
 from hsm.log.checkpoints import Checkpoint
 from hsm.log.leaves import LeafType
-from hsm.log.notes import Note
 from hsm.log.writer import LogWriter
 from tests.log.support import leaf, publish, refusal
 from tests.support.played import World, key_change, meter, order, submit
@@ -189,7 +188,3 @@ async def test_the_rows_of_a_real_ledger_are_all_looked_at(tmp_path: Path) -> No
         assert [token.client for token in queries.accounted(connection, origin)] == [""]
         assert queries.tokens_elsewhere(connection, origin) == {"": 3, "invented": 1}
     engine.dispose()
-
-
-def test_the_support_speaks_of_one_checkpoint(log: tuple[Path, Checkpoint]) -> None:
-    assert Checkpoint.parse(Note.parse((log[0] / "checkpoint").read_bytes()).text) == log[1]
