@@ -160,6 +160,15 @@ class ModuleClient:
         """Have the log's present state signed; return the checkpoint, a C2SP signed note. Raises as :meth:`issue`."""
         return await self._ask(Kind.CHECKPOINT, b"")
 
+    async def cosignatures(self, checkpoint: bytes) -> None:
+        """Hand over a checkpoint that witnesses have cosigned.
+
+        Raises:
+            CosignaturesRefused: it is not of this module's log, or no witness of the module's policy cosigned it.
+            HsmError: as :meth:`issue`.
+        """
+        await self._ask(Kind.COSIGNATURES, checkpoint)
+
     async def check_value(self, reference: KeyReference) -> CheckValue:
         """Have the module prove a key afresh. Raises as :meth:`issue`."""
         request = pack_request(Operation.CHECK_VALUE)

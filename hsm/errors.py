@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from hsm import reasons
 
+_PASSING = frozenset({reasons.Reason.VERIFICATION_LIMIT, reasons.Reason.LOG_NOT_WITNESSED})
+
 
 class HsmError(Exception):
     """Base of every error raised by :mod:`hsm`."""
@@ -64,6 +66,13 @@ class LogUnavailable(HsmError):
     hint = "Repeat with the same request id; the operator sees to the disk of the module process's log."
 
 
+class CosignaturesRefused(HsmError):
+    """Cosignatures for the module that prove nothing: of a checkpoint that is not its log's, or of no known witness."""
+
+    reason = "COSIGNATURES_REFUSED"
+    hint = "Compare the witness policies of appliance and module process; if they agree, call the auditors."
+
+
 class ModuleChanged(HsmError):
     """Another module, or another mode, answers than the one this appliance started with."""
 
@@ -107,4 +116,4 @@ class ModuleRefusal(HsmError):
         self.code = reason
         self.reason = reason.name
         self.hint = reasons.hint(reason)
-        self.retryable = reason is reasons.Reason.VERIFICATION_LIMIT
+        self.retryable = reason in _PASSING

@@ -4,7 +4,8 @@
 
 Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), for what is logged the
 askers (below), then a request of the functionality module. Answer bodies: what the module answered, then for what is
-logged eight octets for each item: the index of its entry in the log, all ones for none. Several frames may be under
+logged eight octets for each item: the index of its entry in the log, all ones for none. Cosignatures are a
+checkpoint, a C2SP signed note; their answer is empty. Several frames may be under
 way; answers keep the order of requests.
 
 Askers say for whom each item is, as the appliance has it: length (4), number of clients (2), for each its length (2)
@@ -27,7 +28,7 @@ from hsm.requests import Operation
 from sts.errors import StsError
 from sts.identifiers import KeyRevisionNumber, SupplyGroupCode
 
-VERSION = 2
+VERSION = 3
 LENGTH = struct.Struct(">I")
 _HEADER = struct.Struct(">BBHQ")
 _REFERENCE = struct.Struct(">6sBx")
@@ -50,6 +51,7 @@ class Kind(enum.IntEnum):
     KEYS = 6
     CHECKPOINT = 7
     AUDIT_KEY = 8
+    COSIGNATURES = 9
     ERROR = 255
 
 
@@ -70,6 +72,7 @@ _ERRORS: dict[str, type[HsmError]] = {
         errors.ModuleFault,
         errors.ModuleBusy,
         errors.LogUnavailable,
+        errors.CosignaturesRefused,
     )
 }
 

@@ -67,6 +67,7 @@ class Reason(enum.IntEnum):
     VERIFICATION_LIMIT = 54
     AUDIT_KEY_MISSING = 55
     LOG_INCONSISTENT = 56
+    LOG_NOT_WITNESSED = 57
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -97,6 +98,8 @@ HINTS: dict[Reason, str] = {
     Reason.VERIFICATION_LIMIT: "Too many wrong tokens were shown to the module; wait, and see who asks.",
     Reason.AUDIT_KEY_MISSING: "The token has no audit key: make one in a ceremony; nothing is issued without a log.",
     Reason.LOG_INCONSISTENT: "The log is shorter than it was, or another: stop the module and call the auditors.",
+    Reason.LOG_NOT_WITNESSED: "Too few witnesses have cosigned a recent checkpoint; see that they can be reached, and "
+    "what the appliance's log says of them.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

@@ -7,44 +7,29 @@ down as it says it; all else comes from the request that the module worked on an
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import monotonic, time_ns
+from time import monotonic
 
-from hsm.errors import FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
-from hsm.frames import NOBODY, Asker, pack_indices
-from hsm.keys import KeyReference, VendingKey
+from hsm.batch_leaves import leaves_of, now_milliseconds
+from hsm.errors import CosignaturesRefused, FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
+from hsm.frames import Asker, pack_indices
+from hsm.keys import KeyReference
 from hsm.log import leaves
-from hsm.log.checkpoints import Checkpoint
-from hsm.log.errors import BatchTooLarge, LogDamaged, LogError
-from hsm.log.leaves import LeafType, token_hash
+from hsm.log.checkpoints import WITNESSED, Checkpoint
+from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, PolicyInvalid
+from hsm.log.leaves import LeafType
 from hsm.log.merkle import Frontier
-from hsm.log.notes import ED25519, Note, Signature, VerifierKey
+from hsm.log.notes import ED25519, NOTE_MAX, Note, Signature, VerifierKey
+from hsm.log.tiles import read_regular
 from hsm.log.writer import LogWriter
-from hsm.reasons import Reason
-from hsm.requests import HEADER_LENGTH, Operation
+from hsm.requests import Operation
 from hsm.session import ModuleSession
+from hsm.witness_gate import WitnessDemands, WitnessGate
 
-_ISSUE = struct.Struct(">BBBBBB2s18s6xI12x16s")
-_ISSUED = struct.Struct(">HBBBB2xI20s16s")
-_VERIFY = struct.Struct(">BB2x2s18s20s4x")
-_VERIFIED = struct.Struct(">HBBBBBxI4x16s")
-_CHANGE = struct.Struct(">BBBB2s2s18s6s8xB23x")
-_CHANGED = struct.Struct(">HBBBBBB80s8x")
-_VALIDATE_ONLY = {Operation.ISSUE: 0x02, Operation.KEY_CHANGE: 0x01}
 _REOPEN_SECONDS = 1.0
 _KEYS_IN_A_LEAF = 1000
 Log = Callable[..., None]
-
-
-def _now() -> int:
-    return time_ns() // 1_000_000
-
-
-def _number(octets: bytes) -> str:
-    return str(int.from_bytes(octets, "big", signed=True))
 
 
 class Recorder:
@@ -55,9 +40,18 @@ class Recorder:
         folder: the log.
         checkpoint_seconds: how long a checkpoint is the newest while entries are added.
         log: writes a line of the worker's own log.
+        witnesses: what is demanded of witnesses; None for nothing.
     """
 
-    def __init__(self, session: ModuleSession, folder: Path, *, checkpoint_seconds: float, log: Log) -> None:
+    def __init__(
+        self,
+        session: ModuleSession,
+        folder: Path,
+        *,
+        checkpoint_seconds: float,
+        log: Log,
+        witnesses: WitnessDemands | None = None,
+    ) -> None:
         self._session = session
         self._folder = folder
         self._seconds = checkpoint_seconds
@@ -69,6 +63,9 @@ class Recorder:
         self._reopen_at = 0.0
         self._checkpoint_at = 0.0
         self._checkpoint: tuple[int, bytes] | None = None
+        self._demands = witnesses
+        self._gate: WitnessGate | None = None
+        self._started = 0
         # What was made durable last: a log that is opened again must begin with it.
         self._held = Frontier()
 
@@ -76,13 +73,17 @@ class Recorder:
         """Open the log and write that this worker starts, in which mode and with which keys.
 
         Raises:
-            LogUnavailable, LogDamaged: this worker must not serve.
+            LogUnavailable, LogDamaged, PolicyInvalid: this worker must not serve.
         """
+        if self._demands is not None:
+            self._gate = self._open_gate(self._demands)
         self._writer = LogWriter.open(self._folder)
         self._log("log-open", entries=self._writer.size, verifier_key=self._key)
         # For convenience: who wants proof takes the key from the record of the ceremony, not from beside the log.
         self._writer.put("verifier-key", f"{self._key}\n".encode())
         self._write_start(self._writer)
+        self._started = self._writer.size
+        self._recall_cosignatures()
         self.checkpoint()
 
     def close(self) -> None:
@@ -90,7 +91,7 @@ class Recorder:
         if self._writer is None:
             return
         try:
-            self._append([leaves.make(LeafType.STOP, _now(), module=self._status.module_id)])
+            self._append([leaves.make(LeafType.STOP, now_milliseconds(), module=self._status.module_id)])
             self.checkpoint()
             self._writer.fold()
             self._writer.close()
@@ -106,7 +107,7 @@ class Recorder:
             LogUnavailable: the answer must not be released.
         """
         key = None if reference is None else self._session.key(reference)
-        made = list(_LEAVES[operation](request, answer, key, askers))
+        made = leaves_of(operation, request, answer, key, askers)
         entries = [entry for entry in made if entry is not None]
         index = self._append(entries) if entries else 0
         indices: list[int | None] = []
@@ -117,7 +118,7 @@ class Recorder:
 
     def refuse(self, operation: Operation, reference: KeyReference | None, askers: list[Asker], reason: str) -> None:
         """Write that a whole batch was refused, for each of those who asked. Raises LogUnavailable."""
-        now = _now()
+        now = now_milliseconds()
         self._append(
             [
                 leaves.make(
@@ -159,6 +160,34 @@ class Recorder:
         self._checkpoint = (writer.size, note.pack())
         return self._checkpoint[1]
 
+    def cosigned(self, octets: bytes) -> None:
+        """Take in what witnesses have cosigned: a checkpoint of this log.
+
+        Raises:
+            CosignaturesRefused: it is not, or they are not witnesses of the policy.
+            LogUnavailable: it could not be kept; rules that demand it are met all the same.
+        """
+        if self._gate is None:
+            raise CosignaturesRefused("this module process is set up for no witnesses")
+        writer = self._require()
+        size, note = self._take_cosigned(self._gate, writer, octets)
+        newest = self._gate.newest()
+        try:
+            if self._checkpoint is not None and self._checkpoint[0] == size == writer.size:
+                writer.publish(note)
+                self._checkpoint = (size, note.pack())
+            if newest is not None:
+                writer.put(WITNESSED, newest[1].pack())
+        except LogError as error:
+            self._give_up(error)
+            raise LogUnavailable(str(error)) from error
+
+    def unwitnessed(self, operation: Operation, request: bytes) -> frozenset[int]:
+        """Return the places of items that must wait for witnesses. Raises LogUnavailable."""
+        if self._gate is None:
+            return frozenset()
+        return self._gate.blocked(operation, request, self._require().size, self._started)
+
     def tick(self) -> None:
         """Sign a checkpoint if one is due."""
         if monotonic() < self._checkpoint_at or self._writer is None:
@@ -167,6 +196,45 @@ class Recorder:
             self.checkpoint()
         except (LogUnavailable, HsmError) as error:
             self._log("checkpoint-failed", reason=error.reason, detail=error)
+
+    def _open_gate(self, demands: WitnessDemands) -> WitnessGate:
+        policy = demands.read_policy()
+        if policy.logs and self._key not in policy.logs:
+            raise PolicyInvalid(f"the witness policy is for other logs than {self._key}")
+        return WitnessGate(policy, demands.rules)
+
+    def _recall_cosignatures(self) -> None:
+        """Take in again what was cosigned before this worker."""
+        if self._gate is None or self._writer is None:
+            return
+        try:
+            octets = read_regular(self._folder / WITNESSED, NOTE_MAX)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            self._log("cosignatures-not-recalled", detail=error.strerror)
+            return
+        try:
+            self._take_cosigned(self._gate, self._writer, octets)
+        except CosignaturesRefused as error:
+            # Of another policy, or of a log that was put back; witnesses say which.
+            self._log("cosignatures-not-recalled", detail=error)
+
+    def _take_cosigned(self, gate: WitnessGate, writer: LogWriter, octets: bytes) -> tuple[int, Note]:
+        try:
+            note = Note.parse(octets)
+            checkpoint = Checkpoint.open(note, self._key)
+        except LogError as error:
+            raise CosignaturesRefused(str(error)) from error
+        try:
+            is_ours = checkpoint.size <= writer.size and writer.root_at(checkpoint.size) == checkpoint.root
+        except LogDamaged as error:
+            raise CosignaturesRefused(str(error)) from error
+        if not is_ours:
+            # This module signed it, and the log does not have it: the log was put back, or there are two of it.
+            self._log("log-forked", signed=checkpoint.size, entries=writer.size)
+            raise CosignaturesRefused(f"this module signed {checkpoint.size} entries that its log does not begin with")
+        return checkpoint.size, gate.take(checkpoint.size, note)
 
     def _append(self, entries: Sequence[bytes]) -> int:
         writer = self._require()
@@ -212,7 +280,7 @@ class Recorder:
     # --- what is written at a start -----------------------------------------------------------------------------
 
     def _write_start(self, writer: LogWriter) -> None:
-        status, now = self._status, _now()
+        status, now = self._status, now_milliseconds()
         keys = {str(key.reference): key.check_value.hex() for key in self._session.keys}
         before, mode_before = writer.facts.get("keys", {}), writer.facts.get("mode")
         if not isinstance(before, dict):
@@ -246,145 +314,3 @@ class Recorder:
         self._append(entries)
         writer.facts = {"keys": keys, "mode": status.mode.name.lower()}
         writer.fold()
-
-
-def _each(askers: list[Asker]) -> Iterator[Asker]:
-    return iter(askers) if askers else repeat(NOBODY)
-
-
-def _refusal(
-    operation: str,
-    reason: int,
-    asker: Asker,
-    key: VendingKey | None,
-    meter: bytes,
-    now: int,
-    **fields: object,
-) -> bytes:
-    return leaves.make(
-        LeafType.REFUSAL,
-        now,
-        operation=operation,
-        reason=Reason(reason).name,
-        client=asker.client,
-        request=asker.request_id.hex(),
-        key=None if key is None else str(key.reference),
-        meter=_digits(meter),
-        **fields,
-    )
-
-
-def _digits(octets: bytes) -> str | None:
-    """Return digits that the request brought, or None: what a stranger sent is written down only if it is digits."""
-    return octets.decode("ascii") if octets.isdigit() else None
-
-
-def _issue_leaves(request: bytes, answer: bytes, key: VendingKey | None, askers: list[Asker]) -> Iterator[bytes | None]:
-    now = _now()
-    named = None if key is None else (int(key.base_date), str(key.reference), key.check_value.hex())
-    items = _ISSUE.iter_unpack(request[HEADER_LENGTH:])
-    answers = _ISSUED.iter_unpack(answer[HEADER_LENGTH:])
-    for item, made, asker in zip(items, answers, _each(askers)):  # noqa: B905 - askers may be endless
-        token_class, subclass, ea, flags, _, tct, ti, pan, _, value = item
-        if flags & _VALIDATE_ONLY[Operation.ISSUE]:
-            yield None
-        elif made[0]:
-            yield _refusal(
-                "issue",
-                made[0],
-                asker,
-                key,
-                pan,
-                now,
-                **{"class": token_class},
-                subclass=subclass,
-                value=_number(value),
-            )
-        else:
-            _, token_class, subclass, marks, _, tid, digits, granted = made
-            yield leaves.issue(
-                time=now,
-                client=asker.client,
-                request=asker.request_id.hex(),
-                key=named,
-                ea=ea,
-                tct=tct,
-                marks=marks,
-                meter=pan.decode("ascii"),
-                ti=ti.decode("ascii"),
-                token_class=token_class,
-                subclass=subclass,
-                tid=tid,
-                value=int.from_bytes(granted, "big", signed=True),
-                token=token_hash(digits),
-            )
-
-
-def _verify_leaves(
-    request: bytes, answer: bytes, key: VendingKey | None, askers: list[Asker]
-) -> Iterator[bytes | None]:
-    now = _now()
-    items = _VERIFY.iter_unpack(request[HEADER_LENGTH:])
-    answers = _VERIFIED.iter_unpack(answer[HEADER_LENGTH:])
-    for item, found, asker in zip(items, answers, _each(askers)):  # noqa: B905 - askers may be endless
-        _, _, _, pan, digits = item
-        reason, token_class, subclass, marks, _, _, tid, value = found
-        is_genuine = reason == Reason.OK
-        yield leaves.make(
-            LeafType.VERIFY,
-            now,
-            result=Reason(reason).name,
-            client=asker.client,
-            request=asker.request_id.hex(),
-            key=None if key is None else str(key.reference),
-            meter=_digits(pan),
-            token=token_hash(digits),
-            tid=tid if is_genuine else None,
-            subclass=subclass if is_genuine else None,
-            value=_number(value) if is_genuine else None,
-            marks=marks if is_genuine else None,
-            **({"class": token_class} if is_genuine else {}),
-        )
-
-
-def _change_leaves(
-    request: bytes, answer: bytes, key: VendingKey | None, askers: list[Asker]
-) -> Iterator[bytes | None]:
-    now = _now()
-    items = _CHANGE.iter_unpack(request[HEADER_LENGTH:])
-    answers = _CHANGED.iter_unpack(answer[HEADER_LENGTH:])
-    for item, made, asker in zip(items, answers, _each(askers)):  # noqa: B905 - askers may be endless
-        ea, _, tct, new_krn, old_ti, new_ti, pan, new_sgc, flags = item
-        reason, count, marks, ken, _, key_type, rollover, digits = made
-        target = f"{_digits(new_sgc) or ''}/{new_krn}"
-        if flags & _VALIDATE_ONLY[Operation.KEY_CHANGE]:
-            yield None
-        elif reason or key is None:
-            yield _refusal("key-change", reason, asker, key, pan, now, new_key=target)
-        else:
-            yield leaves.make(
-                LeafType.KEY_CHANGE,
-                now,
-                client=asker.client,
-                request=asker.request_id.hex(),
-                key=str(key.reference),
-                kcv=key.check_value.hex(),
-                new_key=target,
-                new_ken=ken,
-                new_kt=key_type,
-                meter=pan.decode("ascii"),
-                ti=old_ti.decode("ascii"),
-                new_ti=new_ti.decode("ascii"),
-                ea=ea,
-                tct=tct,
-                marks=marks,
-                rollover=bool(rollover),
-                tokens=[token_hash(digits[20 * place : 20 * place + 20]) for place in range(count)],
-            )
-
-
-_LEAVES = {
-    Operation.ISSUE: _issue_leaves,
-    Operation.VERIFY: _verify_leaves,
-    Operation.KEY_CHANGE: _change_leaves,
-}

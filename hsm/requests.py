@@ -396,12 +396,12 @@ class InitTokenItem:
 
 Item = IssueItem | VerifyItem | KeyChangeItem | SignCheckpointItem | LoadKeyItem | InstallTablesItem | InitTokenItem
 
-_ITEM_LENGTH = {
+ITEM_LENGTH = {
     Operation.ISSUE: _ISSUE.size,
     Operation.VERIFY: _VERIFY.size,
     Operation.KEY_CHANGE: _CHANGE.size,
 }
-_ANSWER_LENGTH = {
+ANSWER_LENGTH = {
     Operation.ISSUE: _ISSUED.size,
     Operation.VERIFY: _VERIFIED.size,
     Operation.KEY_CHANGE: _CHANGED.size,
@@ -420,7 +420,7 @@ def pack_request(operation: Operation, items: Sequence[Item] = ()) -> bytes:
 
 def item_count(operation: Operation, request: bytes) -> int:
     """Return how many items a batch has; raises FrameInvalid unless it has the length that so many take."""
-    length = _ITEM_LENGTH[operation]
+    length = ITEM_LENGTH[operation]
     count = int.from_bytes(request[2:HEADER_LENGTH][:2], "big")
     if not 1 <= count <= BATCH_MAX or len(request) != HEADER_LENGTH + count * length:
         raise FrameInvalid("a batch has not the length of its items")
@@ -429,7 +429,7 @@ def item_count(operation: Operation, request: bytes) -> int:
 
 def split_answer(operation: Operation, answer: bytes, count: int) -> list[bytes]:
     """Return the item answers of a batch; raises FrameInvalid unless the answer has the length it must have."""
-    length = _ANSWER_LENGTH[operation]
+    length = ANSWER_LENGTH[operation]
     if len(answer) != HEADER_LENGTH + count * length or answer[1] != operation:
         raise FrameInvalid("the module's answer has the wrong length")
     return [answer[HEADER_LENGTH + i * length : HEADER_LENGTH + (i + 1) * length] for i in range(count)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hsm.errors import HsmError
+from hsm.log.errors import PolicyInvalid
+from hsm.witness_gate import TOKENS, WitnessDemands, WitnessRule
 
 
 class SettingsInvalid(HsmError):
@@ -18,18 +20,61 @@ class SettingsInvalid(HsmError):
     hint = "See the message for the field; docs/runbook.md lists them all."
 
 
+class WitnessRuleSettings(BaseModel):
+    """One ``[[log.witnesses.require]]``: no token of these classes without cosignatures on a recent checkpoint.
+
+    Args:
+        tokens: ``*``, a class such as ``2``, or class and subclass such as ``0.4``; key-change tokens are 2.3 and on.
+        quorum: name of a witness or group of the policy; without it the policy's own quorum.
+        max_age_seconds: how old the cosignatures may be.
+        max_entries: how many entries of the log may follow the cosigned checkpoint.
+        after_start: whether the checkpoint must cover the start of the worker, so that a log that was put back while
+            the module was off is found before the first token.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens: list[Annotated[str, Field(pattern=f"^({TOKENS.pattern})$")]] = Field(min_length=1)
+    quorum: str | None = None
+    max_age_seconds: float = Field(default=600, ge=1, le=31 * 86_400)
+    max_entries: int = Field(default=100_000, ge=1, le=1_000_000_000)
+    after_start: bool = True
+
+
+class WitnessSettings(BaseModel):
+    """Who cosigns the log, and what waits for it.
+
+    Args:
+        policy: a C2SP witness policy; this user may read it, the appliance's user must not write it.
+        require: rules; a token that falls under several needs all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Path
+    require: list[WitnessRuleSettings] = []
+
+    @property
+    def demands(self) -> WitnessDemands:
+        """The same, as the worker takes it."""
+        rules = [WitnessRule(**rule.model_dump() | {"tokens": tuple(rule.tokens)}) for rule in self.require]
+        return WitnessDemands(policy=self.policy, rules=tuple(rules))
+
+
 class LogSettings(BaseModel):
     """The module's log.
 
     Args:
         folder: where it lies; this user writes it, the appliance may read it.
         checkpoint_seconds: while entries are added, a checkpoint is signed so often.
+        witnesses: see WitnessSettings; without them nothing waits for witnesses.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     folder: Path
     checkpoint_seconds: float = Field(default=10.0, gt=0, le=3600)
+    witnesses: WitnessSettings | None = None
 
 
 class ModuleSettings(BaseModel):
@@ -61,12 +106,18 @@ class ModuleSettings(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the file; raises SettingsInvalid."""
+        """Read the file, and see that the witness policy can be read; raises SettingsInvalid."""
         try:
-            return cls.model_validate(tomllib.loads(path.read_text("utf-8")))
+            settings = cls.model_validate(tomllib.loads(path.read_text("utf-8")))
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise SettingsInvalid(f"{path}: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise SettingsInvalid(f"{path}: {field}: {first['msg']}") from error
+        if settings.log.witnesses is not None:
+            try:
+                settings.log.witnesses.demands.read_policy()
+            except PolicyInvalid as error:
+                raise SettingsInvalid(f"{path}: log.witnesses: {error}") from error
+        return settings

@@ -74,6 +74,8 @@ class Supervisor:
         command += ["--library", str(settings.library or LIBRARY_PATH)]
         command += ["--log-folder", str(settings.log.folder)]
         command += ["--checkpoint-seconds", str(settings.log.checkpoint_seconds)]
+        if settings.log.witnesses is not None:
+            command += ["--witnesses", settings.log.witnesses.demands.pack()]
         for uid in self._allowed:
             command += ["--allow-user", str(uid)]
         descriptors = (self._listener.fileno(), heartbeat.descriptor)

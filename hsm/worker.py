@@ -21,10 +21,13 @@ from hsm.frames import NOBODY, Asker, Frame, Kind
 from hsm.heartbeat import Heartbeat
 from hsm.keys import KeyReference
 from hsm.log.errors import LogError
+from hsm.partial_batches import work_on_rest
+from hsm.reasons import Reason
 from hsm.recorder import Recorder
 from hsm.requests import Operation, item_count, pack_request
 from hsm.session import ModuleSession
 from hsm.session_paths import LIBRARY_PATH
+from hsm.witness_gate import WitnessDemands
 
 EXIT_SELF_TEST = 3
 EXIT_FAULT = 4
@@ -197,15 +200,23 @@ class Worker:
             self._heartbeat.end()
 
     def _execute(self, frame: Frame) -> bytes:
-        if frame.kind is Kind.KEYS:
-            return frames.pack_labels(self._session.labels)
-        if frame.kind is Kind.STATUS:
-            return self._session.operate(Operation.STATUS, pack_request(Operation.STATUS))
-        if frame.kind is Kind.CHECKPOINT:
-            return self._recorder.checkpoint()
-        operation = frames.OPERATION_OF.get(frame.kind)
-        if operation is None:
-            raise FrameInvalid("this kind of frame is an answer")
+        match frame.kind:
+            case Kind.KEYS:
+                return frames.pack_labels(self._session.labels)
+            case Kind.STATUS:
+                return self._session.operate(Operation.STATUS, pack_request(Operation.STATUS))
+            case Kind.CHECKPOINT:
+                return self._recorder.checkpoint()
+            case Kind.COSIGNATURES:
+                self._recorder.cosigned(frame.body)
+                return b""
+            case Kind.ERROR:
+                raise FrameInvalid("this kind of frame is an answer")
+            case _:
+                return self._request(frame)
+
+    def _request(self, frame: Frame) -> bytes:
+        operation = frames.OPERATION_OF[frame.kind]
         reference, request = frames.unpack_body(frame.body)
         askers: list[Asker] = []
         if frame.kind in frames.LOGGED:
@@ -227,12 +238,24 @@ class Worker:
         if askers and len(askers) != count:
             raise FrameInvalid("a batch names another number of askers than of items")
         try:
-            answer = self._session.operate(operation, request, reference)
+            answer = self._operate(operation, reference, request)
         except VendingKeyUnknown as error:
             self._recorder.refuse(operation, reference, askers or [NOBODY] * count, error.reason)
             raise
         # No log entry, no token: the answer is not even sent if its entries are not durable.
         return answer + self._recorder.record(operation, reference, request, answer, askers)
+
+    def _operate(self, operation: Operation, reference: KeyReference | None, request: bytes) -> bytes:
+        def work(rest: bytes) -> bytes:
+            return self._session.operate(operation, rest, reference)
+
+        unwitnessed = self._recorder.unwitnessed(operation, request)
+        if not unwitnessed:
+            return work(request)
+        if reference is not None:
+            # A key that is not there is refused as such, whether the module is asked or not.
+            self._session.key(reference)
+        return work_on_rest(operation, request, unwitnessed, Reason.LOG_NOT_WITNESSED, work)
 
 
 def read_pin(path: Path) -> str:
@@ -254,6 +277,7 @@ def main() -> int:
     parser.add_argument("--allow-user", type=int, action="append", required=True)
     parser.add_argument("--log-folder", type=Path, required=True)
     parser.add_argument("--checkpoint-seconds", type=float, required=True)
+    parser.add_argument("--witnesses", type=WitnessDemands.unpack)
     arguments = parser.parse_args()
     hardening.refuse_root()
     hardening.die_with_parent(arguments.parent)
@@ -268,7 +292,13 @@ def main() -> int:
         log("start-failed", reason=getattr(error, "reason", type(error).__name__), detail=error)
         return EXIT_SELF_TEST
     try:
-        recorder = Recorder(session, arguments.log_folder, checkpoint_seconds=arguments.checkpoint_seconds, log=log)
+        recorder = Recorder(
+            session,
+            arguments.log_folder,
+            checkpoint_seconds=arguments.checkpoint_seconds,
+            log=log,
+            witnesses=arguments.witnesses,
+        )
         recorder.open()
     except (HsmError, LogError) as error:
         log("start-failed", reason=error.reason, detail=error, hint=error.hint)

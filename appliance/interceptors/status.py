@@ -26,6 +26,7 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
         "MODULE_TIMEOUT",
         "MODULE_FAULT",
         "LOG_UNAVAILABLE",
+        "LOG_NOT_WITNESSED",
         "SELF_TEST_FAILED",
         "MODULE_CHANGED",
         "LEDGER_UNAVAILABLE",

@@ -14,6 +14,9 @@ from hsm.log.notes import Note, VerifierKey, decode_base64
 CHECKPOINT = "checkpoint"
 """Name of the file that holds the newest one."""
 
+WITNESSED = "checkpoint.witnessed"
+"""Name of the file that holds the newest one that the quorum of the witness policy has cosigned."""
+
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 

@@ -47,6 +47,27 @@ class LeafInvalid(LogError):
     hint = "Use a release that knows this version; if there is none, the entry was not written by Keywatt."
 
 
+class PolicyInvalid(LogError):
+    """A witness policy that is not of its form."""
+
+    reason = "WITNESS_POLICY_INVALID"
+    hint = "See the message for the line; the format is c2sp.org/tlog-policy."
+
+
+class RequestInvalid(LogError):
+    """A request to a witness that is not of its form."""
+
+    reason = "WITNESS_REQUEST_INVALID"
+    hint = "The format is c2sp.org/tlog-witness."
+
+
+class WitnessStateInvalid(LogError):
+    """What a witness remembers cannot be read, or another process has it; it cosigns nothing."""
+
+    reason = "WITNESS_STATE_INVALID"
+    hint = "Restore the witness's folder; never an older copy of it, which would let a log be rewound."
+
+
 class TileMissing(LogError):
     """A tile or bundle that should be there is not, or is too short."""
 

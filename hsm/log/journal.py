@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from hsm.log.durable import write_all
 from hsm.log.errors import LogDamaged
 
 _MAGIC = b"KWLOGJ1\n"
@@ -35,16 +36,6 @@ class Record:
     first: int
     count: int
     payload: bytes
-
-
-def write_all(descriptor: int, octets: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of it, however often the system writes less than it is asked to."""
-    rest = memoryview(octets)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        if written <= 0:
-            raise OSError("nothing was written")
-        rest, offset = rest[written:], offset + written
 
 
 def _aligned(length: int) -> int:

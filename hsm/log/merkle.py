@@ -159,8 +159,7 @@ def verify_consistency(old: int, size: int, old_root: bytes, root: bytes, proof:
     if not 0 <= old <= size:
         raise ProofInvalid(f"a tree of {size} does not begin with one of {old}")
     if old in (0, size):
-        expected = EMPTY_ROOT if old == 0 else root
-        if proof or old_root != expected:
+        if proof or old_root != (EMPTY_ROOT if old == 0 else root) or (size == 0 and root != EMPTY_ROOT):
             raise ProofInvalid("two trees of one size have different roots" if old else "a proof from nothing is empty")
         return
     hashes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)

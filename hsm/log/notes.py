@@ -8,7 +8,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from cryptography.exceptions import InvalidSignature
@@ -157,7 +157,19 @@ class Note:
 
     def witnesses(self, keys: Sequence[VerifierKey]) -> dict[str, int]:
         """Return the names of those of ``keys`` that cosigned, with the time of each; raises NoteInvalid as above."""
-        present = {(signature.name, signature.key_id) for signature in self.signatures}
         # A witness is a key, not a name; the log's own key is none.
         distinct = {key.public: key for key in keys if key.kind == COSIGNATURE}
-        return {key.name: self.verify(key) or 0 for key in distinct.values() if (key.name, key.key_id) in present}
+        found = {key.name: self.cosigned(key) for key in distinct.values()}
+        return {name: time for name, time in found.items() if time is not None}
+
+    def cosigned(self, key: VerifierKey) -> int | None:
+        """Return when a witness cosigned, POSIX time; None if it did not. Raises NoteInvalid if that is wrong."""
+        if all((signature.name, signature.key_id) != (key.name, key.key_id) for signature in self.signatures):
+            return None
+        return self.verify(key)
+
+    def merged(self, signatures: Sequence[Signature]) -> Self:
+        """Return the note with more signatures; one of the same key is replaced."""
+        newer = {(signature.name, signature.key_id): signature for signature in signatures}
+        kept = [one for one in self.signatures if (one.name, one.key_id) not in newer]
+        return replace(self, signatures=(*kept, *newer.values()))

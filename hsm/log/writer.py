@@ -3,7 +3,8 @@
 FOLDER/journal      the newest entries; see :mod:`hsm.log.journal`
 FOLDER/tile/…       hash tiles and entry bundles
 FOLDER/state.json   how far the tiles are durable: size, root, and what the writer wants to remember
-FOLDER/checkpoint   the newest signed checkpoint
+FOLDER/checkpoint   the newest signed checkpoint, with the cosignatures of witnesses as they come in
+FOLDER/checkpoint.witnessed   the newest one that enough witnesses have cosigned
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import Any, Self
 
 from hsm.log import tiles
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.durable import flush_folder, replace_file, write_all
 from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, LogUnavailable, TileMissing
-from hsm.log.journal import JOURNAL_OCTETS, Journal, Record, write_all
+from hsm.log.journal import JOURNAL_OCTETS, Journal, Record
 from hsm.log.merkle import HASH_LENGTH, Frontier, leaf_hash, peaks_of, root_of
 from hsm.log.notes import Note
 from hsm.log.tiles import TILE_WIDTH, TileReader
@@ -67,7 +69,7 @@ class LogWriter:
         with _guarded():
             if not folder.exists():
                 folder.mkdir(mode=0o750)
-                _flush_folder(folder.parent)
+                flush_folder(folder.parent)
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,11 +115,18 @@ class LogWriter:
     def put(self, name: str, octets: bytes) -> None:
         """Write a small file beside the log, whole or not at all. Raises LogUnavailable."""
         with _guarded():
-            _replace(self._folder / name, octets)
+            replace_file(self._folder / name, octets)
 
     def root(self) -> bytes:
         """Return the root over all of them."""
         return self._frontier.root()
+
+    def root_at(self, size: int) -> bytes:
+        """Return the root at a size that had a checkpoint, as the tiles have it. Raises LogDamaged."""
+        try:
+            return root_of(size, TileReader(self._folder, size).node)
+        except TileMissing as error:
+            raise LogDamaged(str(error)) from error
 
     def append(self, entries: Sequence[bytes]) -> int:
         """Append entries, 1 to 65,535 octets each; return the index of the first. When this returns they are durable.
@@ -153,7 +162,7 @@ class LogWriter:
         self._broken = True
         with _guarded():
             self._write_partial()
-            _replace(self._folder / CHECKPOINT, note.pack())
+            replace_file(self._folder / CHECKPOINT, note.pack())
         self._broken = False
 
     def close(self) -> None:
@@ -223,7 +232,7 @@ class LogWriter:
         self._write_partial()
         octets = self._journal.octets
         state = {"size": self.size, "root": self.root().hex(), "journal": octets, "facts": self.facts}
-        _replace(self._folder / _STATE, json.dumps(state, sort_keys=True).encode())
+        replace_file(self._folder / _STATE, json.dumps(state, sort_keys=True).encode())
         for path in self._written:
             if path.parent.suffix != ".p":
                 _forget_partial(path)
@@ -310,20 +319,7 @@ def _begin(folder: Path, journal_octets: int) -> None:
     (folder / "journal").unlink(missing_ok=True)
     Journal.create(folder / "journal", journal_octets)
     state = {"size": 0, "root": Frontier().root().hex(), "journal": journal_octets, "facts": {}}
-    _replace(folder / _STATE, json.dumps(state, sort_keys=True).encode())
-
-
-def _replace(path: Path, octets: bytes) -> None:
-    """Write a file so that after a crash it is the old one or the new one, whole."""
-    draft = path.with_name(path.name + ".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
-    try:
-        write_all(descriptor, octets, 0)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    draft.rename(path)
-    _flush_folder(path.parent)
+    replace_file(folder / _STATE, json.dumps(state, sort_keys=True).encode())
 
 
 def _flush(root: Path, paths: Sequence[Path]) -> None:
@@ -341,15 +337,7 @@ def _flush(root: Path, paths: Sequence[Path]) -> None:
             folders.add(folder)
             folder = folder.parent
     for folder in folders:
-        _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_folder(folder)
 
 
 def _forget_partial(full: Path) -> None:

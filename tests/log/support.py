@@ -41,8 +41,7 @@ class Signer:
 SIGNER = Signer.make()
 
 
-@functools.cache
-def leaf(number: int) -> bytes:
+def fresh_leaf(number: int) -> bytes:
     return leaves.issue(
         time=1_700_000_000_000 + number,
         client="spiffe://example/shop",
@@ -59,6 +58,9 @@ def leaf(number: int) -> bytes:
         value=256,
         token=leaves.token_hash(f"{number:020d}"),
     )
+
+
+leaf = functools.cache(fresh_leaf)
 
 
 def refusal(number: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from hsm.log.tiles import TileReader
 from hsm.log.verifier import verify_log
 from hsm.log.writer import LogWriter
-from tests.log.support import SIGNER, leaf, publish
+from tests.log.support import SIGNER, fresh_leaf, publish
 from tests.support.lab import CONTEXTS
 from tests.support.system import System, run_script, running
 
@@ -62,15 +62,15 @@ def grown(folder: Path, sizes: list[int]) -> Iterator[tuple[int, float, float, f
     writer, number = LogWriter.open(folder), 0
     for size in sizes:
         while number < size:
-            writer.append([leaf(number + place) for place in range(1000)])
+            writer.append([fresh_leaf(number + place) for place in range(1000)])
             number += 1000
-        batches = [[leaf(number + place) for place in range(start, start + 1000)] for start in range(0, 20_000, 1000)]
+        batches = [[fresh_leaf(number + place) for place in range(start, start + 1000)] for start in range(0, 20_000, 1000)]
         started = time.perf_counter()
         for batch in batches:
             writer.append(batch)
         together = (time.perf_counter() - started) / 20_000 * 1e6
         number += 20_000
-        singles = [[leaf(number + place)] for place in range(1000)]
+        singles = [[fresh_leaf(number + place)] for place in range(1000)]
         started = time.perf_counter()
         for single in singles:
             writer.append(single)

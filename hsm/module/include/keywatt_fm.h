@@ -255,7 +255,9 @@ enum kw_reason {
     KW_R_LIBRARY_FAULT = 53,
     KW_R_VERIFICATION_LIMIT = 54,
     KW_R_AUDIT_KEY_MISSING = 55,
-    KW_R_LOG_INCONSISTENT = 56
+    KW_R_LOG_INCONSISTENT = 56,
+    /* Given by the module process, which keeps the log and hears of witnesses; never by this library. */
+    KW_R_LOG_NOT_WITNESSED = 57
 };
 
 #endif
