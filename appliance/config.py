@@ -66,18 +66,38 @@ class LedgerSettings(BaseModel):
     key: Path
 
 
+class WitnessSettings(BaseModel):
+    """Witnesses that cosign the module's checkpoints.
+
+    Args:
+        policy: a C2SP witness policy; witnesses in it that have an address are asked.
+        refresh_seconds: while the log does not grow, its checkpoint is cosigned anew so often.
+        timeout_seconds: how long one witness may take.
+        ca: PEM of the authorities that witnesses' certificates may be from; without it those of the system.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Path
+    refresh_seconds: float = Field(default=60, ge=1, le=86_400)
+    timeout_seconds: float = Field(default=10, gt=0, le=60)
+    ca: Path | None = None
+
+
 class AuditSettings(BaseModel):
     """Who may see the module's log.
 
     Args:
         log: folder of the module's log; this user may read it.
         auditors: names, as in their certificates, of clients that see what others were issued.
+        witnesses: see WitnessSettings; without them no witness is asked.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     log: Path
     auditors: list[str] = []
+    witnesses: WitnessSettings | None = None
 
 
 class ApplianceSettings(BaseModel):

@@ -134,6 +134,14 @@ class LedgerConflict(ApplianceError):
     hint = "Repeat with the same request id."
 
 
+class LogEntryUnwitnessed(ApplianceError):
+    """No checkpoint that covers this entry has been cosigned by enough witnesses."""
+
+    reason = "LOG_ENTRY_UNWITNESSED"
+    retryable = True
+    hint = "Repeat in some seconds; if it lasts, see what the appliance's log says of witnesses."
+
+
 class AnswerUnreadable(ApplianceError):
     """The stored answer of a request does not open."""
 

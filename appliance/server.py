@@ -23,6 +23,8 @@ from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 from appliance import processes
 from appliance.audit.identify import Identifier
 from appliance.audit.log_reader import LogReader
+from appliance.audit.receipts import Receipts
+from appliance.audit.witnesses import WitnessRounds
 from appliance.config import ApplianceSettings
 from appliance.errors import ApplianceError, ClockStopped, ConfigurationInvalid, LedgerUnavailable
 from appliance.interceptors.calls import Calls
@@ -199,15 +201,19 @@ async def _serve(
         keys_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
     ]
     calls = Calls(log_calls=settings.log_calls)
-    vending = VendingService(pipeline, Verifier(catalogue), ledger)
+    rounds: list[WitnessRounds] = []
+    log = None if settings.audit is None else LogReader(settings.audit.log, catalogue.client)
+    receipts = None if log is None else Receipts(log, ledger)
+    vending = VendingService(pipeline, Verifier(catalogue), ledger, receipts)
     calls.register(vending_pb2_grpc.add_VendingServiceServicer_to_server, vending, server)
     calls.register(keys_pb2_grpc.add_KeysServiceServicer_to_server, KeysService(catalogue), server)
-    if settings.audit is not None:
-        log = LogReader(settings.audit.log, catalogue.client)
+    if settings.audit is not None and log is not None and receipts is not None:
         identifier = Identifier(Verifier(catalogue), ledger, log)
-        audit = AuditService(log, ledger, identifier, frozenset(settings.audit.auditors))
+        audit = AuditService(log, receipts, identifier, frozenset(settings.audit.auditors))
         calls.register(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit, server)
         services.append(audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
+        if settings.audit.witnesses is not None:
+            rounds.append(WitnessRounds(settings.audit.log, catalogue.client, settings.audit.witnesses))
     if view.certification:
         certification = CertificationService(ledger)
         calls.register(certification_pb2_grpc.add_CertificationServiceServicer_to_server, certification, server)
@@ -232,6 +238,7 @@ async def _serve(
     watchers = [
         asyncio.create_task(_watch_health(catalogue.client, ledger, guard, servicer, ["", *services])),
         asyncio.create_task(_watch_clock(ledger, guard)),
+        *(asyncio.create_task(one.run()) for one in rounds),
     ]
     await stop.wait()
     logger.info("draining")

@@ -201,7 +201,7 @@ class Recorder:
         policy = demands.read_policy()
         if policy.logs and self._key not in policy.logs:
             raise PolicyInvalid(f"the witness policy is for other logs than {self._key}")
-        return WitnessGate(policy, demands.rules)
+        return WitnessGate(self._key, policy, demands.rules)
 
     def _recall_cosignatures(self) -> None:
         """Take in again what was cosigned before this worker."""

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from hsm.errors import CosignaturesRefused
 from hsm.log.errors import LogError, PolicyInvalid
-from hsm.log.notes import Note
+from hsm.log.notes import Note, VerifierKey
 from hsm.log.policy import WitnessPolicy
 from hsm.requests import HEADER_LENGTH, Operation
 
@@ -112,6 +112,7 @@ class WitnessGate:
     """What the worker knows of witnesses.
 
     Args:
+        log: key of the log that they cosign.
         policy: who they are.
         rules: what is demanded of them.
         now: POSIX time, seconds.
@@ -120,12 +121,14 @@ class WitnessGate:
 
     def __init__(
         self,
+        log: VerifierKey,
         policy: WitnessPolicy,
         rules: Sequence[WitnessRule],
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.policy = policy
+        self._log = log
+        self._policy = policy
         self._rules = tuple(rules)
         self._now = now
         self._steady = steady
@@ -142,23 +145,23 @@ class WitnessGate:
             CosignaturesRefused: no witness of the policy has cosigned it, or one has not signed what it should have.
         """
         try:
-            times = self.policy.cosigned(note)
+            times = self._policy.cosigned(note)
         except LogError as error:
             raise CosignaturesRefused(str(error)) from error
         if not times:
             raise CosignaturesRefused("no witness of the policy has cosigned this")
-        known = {witness.key.key_id: witness.key.name for witness in self.policy.witnesses.values()}
+        known = {witness.key.key_id: witness.key.name for witness in self._policy.witnesses.values()}
         cosignatures = [one for one in note.signatures if known.get(one.key_id) == one.name]
         held = self._candidates.get(size)
         if held is None:
             # What strangers signed, or the appliance says they did, is left out.
-            own = tuple(one for one in note.signatures if one.name == note.text.split("\n", 1)[0])
+            own = tuple(one for one in note.signatures if (one.name, one.key_id) == (self._log.name, self._log.key_id))
             held = _Cosigned(note=Note(text=note.text, signatures=own))
         steady = self._steady()
         for name, seconds in times.items():
             if seconds > held.times.get(name, -1):
                 held.times[name], held.heard[name] = seconds, steady
-                key = self.policy.witnesses[name].key
+                key = self._policy.witnesses[name].key
                 held.note = held.note.merged(
                     [one for one in cosignatures if (one.name, one.key_id) == (key.name, key.key_id)][-1:]
                 )
@@ -169,7 +172,7 @@ class WitnessGate:
 
     def newest(self) -> tuple[int, Note] | None:
         """Return the largest checkpoint that the policy's quorum has cosigned, with its size."""
-        met = [size for size, held in self._candidates.items() if self.policy.is_met(held.times)]
+        met = [size for size, held in self._candidates.items() if self._policy.is_met(held.times)]
         return (max(met), self._candidates[max(met)].note) if met else None
 
     def blocked(self, operation: Operation, request: bytes, size: int, start: int) -> frozenset[int]:
@@ -202,7 +205,7 @@ class WitnessGate:
                 if -_AHEAD_SECONDS <= now - seconds <= rule.max_age_seconds
                 and steady - held.heard[name] <= rule.max_age_seconds
             }
-            if self.policy.is_met(recent, rule.quorum):
+            if self._policy.is_met(recent, rule.quorum):
                 return True
         return False
 

@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.errors import LogEntryUnknown, LogUnreadable
+from appliance.errors import LogEntryUnknown, LogEntryUnwitnessed, LogUnreadable
 from hsm.client import ModuleClient
-from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.checkpoints import CHECKPOINT, WITNESSED, Checkpoint
 from hsm.log.errors import LogError
 from hsm.log.merkle import consistency_proof, inclusion_proof, leaf_hash, verify_inclusion
 from hsm.log.notes import ED25519, NOTE_MAX, Note, VerifierKey
@@ -121,10 +121,47 @@ class LogReader:
         self._largest = snapshot.size
         return snapshot
 
-    async def covering(self, index: int) -> Snapshot:
-        """Return the log at a checkpoint that covers an entry; raises as :meth:`newest`."""
+    async def witnessed(self) -> Snapshot:
+        """Return the log at the newest checkpoint that enough witnesses have cosigned.
+
+        Raises:
+            LogEntryUnwitnessed: there is none.
+            LogUnreadable, HsmError: as :meth:`newest`.
+        """
+        snapshot = await asyncio.to_thread(self._open_witnessed, await self._verifier_key())
+        if snapshot is None:
+            raise LogEntryUnwitnessed("no checkpoint of this log has been cosigned by enough witnesses")
+        return snapshot
+
+    async def at_hand(self, index: int) -> Snapshot | None:
+        """Return the log at a checkpoint that covers an entry, best one with cosignatures; None if there is none yet.
+
+        Raises:
+            LogUnreadable, HsmError: as :meth:`newest`.
+        """
+        witnessed = await asyncio.to_thread(self._open_witnessed, await self._verifier_key())
+        if witnessed is not None and index < witnessed.size:
+            return witnessed
         snapshot = await self.newest()
-        return snapshot if index < snapshot.size else await self.newest(fresh=True)
+        return snapshot if index < snapshot.size else None
+
+    async def covering(self, index: int, *, witnessed: bool = False) -> Snapshot:
+        """Return the log at a checkpoint that covers an entry, signed now if there is none.
+
+        Args:
+            index: of the entry.
+            witnessed: take one that enough witnesses have cosigned, or none.
+
+        Raises:
+            LogEntryUnwitnessed: there is none.
+            LogUnreadable, HsmError: as :meth:`newest`.
+        """
+        if witnessed:
+            snapshot = await self.witnessed()
+            if index >= snapshot.size:
+                raise LogEntryUnwitnessed(f"witnesses have cosigned {snapshot.size} entries so far")
+            return snapshot
+        return await self.at_hand(index) or await self.newest(fresh=True)
 
     async def _verifier_key(self) -> VerifierKey:
         """Return the module's key, asked for once on each connection."""
@@ -135,9 +172,14 @@ class LogReader:
             self._key = (self._client.connections, key)
         return self._key[1]
 
-    def _open(self, key: VerifierKey, octets: bytes | None) -> Snapshot:
+    def _open_witnessed(self, key: VerifierKey) -> Snapshot | None:
+        if not (self._folder / WITNESSED).exists():
+            return None
+        return self._open(key, None, WITNESSED)
+
+    def _open(self, key: VerifierKey, octets: bytes | None, name: str = CHECKPOINT) -> Snapshot:
         try:
-            note = Note.parse(read_regular(self._folder / CHECKPOINT, NOTE_MAX) if octets is None else octets)
+            note = Note.parse(read_regular(self._folder / name, NOTE_MAX) if octets is None else octets)
             note.verify(key)
             return Snapshot(self._folder, note)
         except OSError as error:

@@ -24,10 +24,11 @@ _NOT_KNOWN = 3
 def checkpoint(
     context: typer.Context,
     fresh: Annotated[bool, typer.Option("--fresh", help="Have the present state signed first.")] = False,
+    witnessed: Annotated[bool, typer.Option("--witnessed", help="One that enough witnesses have cosigned.")] = False,
     json: Json = False,
 ) -> None:
     """Print the newest checkpoint, a signed note; keep it, and have the log proven against it later."""
-    request = audit_pb2.GetCheckpointRequest(fresh=fresh)
+    request = audit_pb2.GetCheckpointRequest(fresh=fresh, witnessed=witnessed)
 
     def show(response: audit_pb2.GetCheckpointResponse) -> None:
         sys.stdout.write(response.checkpoint.decode())
@@ -41,14 +42,15 @@ def receipt(
     folder: Annotated[Path, typer.Argument(help="Folder for the receipts (.tlog-proof); files must not exist.")],
     request_id: Annotated[str, typer.Option(help="Request id of the sale.")] = "",
     index: Annotated[int, typer.Option(min=-1, help="Or the index of an entry, for auditors.")] = -1,
+    witnessed: Annotated[bool, typer.Option("--witnessed", help="Only with the cosignatures of witnesses.")] = False,
     json: Json = False,
 ) -> None:
     """Write receipts: each proves by itself, with the module's public key, that an entry is in the log."""
     if bool(request_id) == (index >= 0):
         raise typer.BadParameter("give --request-id or --index")
-    request = audit_pb2.GetReceiptRequest(request_id=request_id)
+    request = audit_pb2.GetReceiptRequest(request_id=request_id, witnessed=witnessed)
     if index >= 0:
-        request = audit_pb2.GetReceiptRequest(index=index)
+        request = audit_pb2.GetReceiptRequest(index=index, witnessed=witnessed)
 
     def show(response: audit_pb2.GetReceiptResponse) -> None:
         name = request_id or str(index)

@@ -27,6 +27,7 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
         "MODULE_FAULT",
         "LOG_UNAVAILABLE",
         "LOG_NOT_WITNESSED",
+        "LOG_ENTRY_UNWITNESSED",
         "SELF_TEST_FAILED",
         "MODULE_CHANGED",
         "LEDGER_UNAVAILABLE",

@@ -9,12 +9,11 @@ from typing import Any
 from keywatt.audit.v1 import audit_pb2, audit_pb2_grpc
 
 from appliance.audit.identify import Identifier
-from appliance.audit.log_reader import LogReader, Snapshot
-from appliance.errors import AuditorRequired, FieldMissing, IssuanceUnknown
+from appliance.audit.log_reader import LogReader
+from appliance.audit.receipts import Receipts
+from appliance.errors import AuditorRequired, FieldInvalid, FieldMissing
 from appliance.interceptors.peer import peer_name
-from appliance.ledger.ledger import Ledger
 from appliance.services import from_proto, request_ids
-from hsm.log import leaves
 from sts.token_number import TokenNumber
 
 _FOLLOW_SECONDS = 1.0
@@ -25,14 +24,14 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     Args:
         log: the module's log.
-        ledger: knows which entries a request made.
+        receipts: makes receipts.
         identifier: says where a token came from.
         auditors: names of the clients that see entries of others.
     """
 
-    def __init__(self, log: LogReader, ledger: Ledger, identifier: Identifier, auditors: frozenset[str]) -> None:
+    def __init__(self, log: LogReader, receipts: Receipts, identifier: Identifier, auditors: frozenset[str]) -> None:
         self._log = log
-        self._ledger = ledger
+        self._receipts = receipts
         self._identifier = identifier
         self._auditors = auditors
 
@@ -46,7 +45,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetCheckpointRequest, context: Any
     ) -> audit_pb2.GetCheckpointResponse:
         """Return the newest checkpoint."""
-        snapshot = await self._log.newest(fresh=request.fresh)
+        if request.fresh and request.witnessed:
+            raise FieldInvalid("a fresh checkpoint has not been to witnesses yet", field="witnessed")
+        snapshot = await (self._log.witnessed() if request.witnessed else self._log.newest(fresh=request.fresh))
         return audit_pb2.GetCheckpointResponse(
             checkpoint=snapshot.note.pack(),
             origin=snapshot.checkpoint.origin,
@@ -98,18 +99,12 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         match request.WhichOneof("of"):
             case "index":
                 self._require_auditor(context)
-                log, indices = None, [request.index]
+                receipts = await self._receipts.of_entry(request.index, witnessed=request.witnessed)
             case "request_id":
-                log, indices = await self._indices_of(peer_name(context), request.request_id)
+                request_id = request_ids.parse(request.request_id)
+                receipts = await self._receipts.of_request(peer_name(context), request_id, witnessed=request.witnessed)
             case _:
                 raise FieldMissing("of is missing: an index or a request id", field="of")
-        snapshot = await self._log.covering(max(indices))
-        if log not in (None, snapshot.checkpoint.origin):
-            raise IssuanceUnknown(f"what was issued under this request id is in the log of {log}")
-        if request.WhichOneof("of") == "request_id":
-            asker = (peer_name(context), request_ids.parse(request.request_id).hex())
-            await asyncio.to_thread(_require_own, snapshot, indices, asker)
-        receipts = await asyncio.to_thread(_receipts, snapshot, indices)
         return audit_pb2.GetReceiptResponse(receipts=receipts)
 
     async def IdentifyToken(
@@ -128,29 +123,8 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
             entry=found.entry,
         )
 
-    async def _indices_of(self, client: str, request_id: str) -> tuple[str | None, list[int]]:
-        found = await self._ledger.find(client, request_ids.parse(request_id))
-        if found is None:
-            raise IssuanceUnknown("nothing was issued to this client under this request id")
-        indices = sorted({token.log_index for token in found.tokens if token.log_index is not None})
-        if not indices:
-            raise IssuanceUnknown("what was issued under this request id is older than the log")
-        return found.log, indices
-
 
 def _leaves(start: int, entries: list[bytes]) -> audit_pb2.ListLeavesResponse:
     return audit_pb2.ListLeavesResponse(
         leaves=[audit_pb2.Leaf(index=start + place, entry=entry) for place, entry in enumerate(entries)]
     )
-
-
-def _require_own(snapshot: Snapshot, indices: list[int], asker: tuple[str, str]) -> None:
-    """Raise IssuanceUnknown unless each entry says that it was made for this request: the ledger alone could err."""
-    for index in indices:
-        leaf = leaves.decode(snapshot.proven_entry(index))
-        if (leaf.get("client"), leaf.get("request")) != asker:
-            raise IssuanceUnknown("the log has another request where the ledger says that this one is")
-
-
-def _receipts(snapshot: Snapshot, indices: list[int]) -> list[bytes]:
-    return [snapshot.receipt(index) for index in indices]

@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
+from appliance.audit.receipts import Receipts
 from appliance.errors import FieldInvalid, FieldMissing, IssuanceUnknown
 from appliance.interceptors.peer import peer_name
 from appliance.interceptors.status import to_status
@@ -47,10 +48,13 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
     UNREAD = frozenset({"IssueCreditToken", "IssueManagementToken", "IssueMeterTestToken", "IssueKeyChangeTokens"})
     """Calls that take the octets of their request."""
 
-    def __init__(self, pipeline: Pipeline, verifier: Verifier, ledger: Ledger) -> None:
+    def __init__(
+        self, pipeline: Pipeline, verifier: Verifier, ledger: Ledger, receipts: Receipts | None = None
+    ) -> None:
         self._pipeline = pipeline
         self._verifier = verifier
         self._ledger = ledger
+        self._receipts = receipts
 
     # The four single calls take and give octets (UNREAD): what is asked is read together with others of its batch, and
     # an answer goes out as it lies in the ledger.
@@ -136,7 +140,10 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         found = await self._ledger.find(peer_name(context), request_ids.parse(request.request_id))
         if found is None:
             raise IssuanceUnknown("nothing was issued to this client under this request id")
-        return issuances.with_answer(found)
+        response = issuances.with_answer(found)
+        if self._receipts is not None:
+            response.receipts.extend(await self._receipts.at_hand(found))
+        return response
 
     async def ListIssuances(
         self, request: vending_pb2.ListIssuancesRequest, context: Any

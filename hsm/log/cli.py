@@ -17,9 +17,10 @@ from pathlib import Path
 
 from hsm.log import export, leaves
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
-from hsm.log.errors import LogError, NoteInvalid
+from hsm.log.errors import LogError, NoteInvalid, PolicyInvalid
 from hsm.log.merkle import consistency_proof, verify_consistency
 from hsm.log.notes import NOTE_MAX, Note, VerifierKey
+from hsm.log.policy import WitnessPolicy
 from hsm.log.receipts import Receipt
 from hsm.log.tiles import TileReader, read_regular
 from hsm.log.verifier import Finding, Report, verify_log
@@ -69,6 +70,14 @@ def _note(path: Path) -> Note:
     return Note.parse(read_regular(path, NOTE_MAX))
 
 
+def _policy(arguments: argparse.Namespace) -> WitnessPolicy:
+    if arguments.policy is None:
+        return WitnessPolicy.of(arguments.witness, arguments.quorum)
+    if arguments.witness or arguments.quorum:
+        raise PolicyInvalid("give --policy, or --witness and --quorum")
+    return WitnessPolicy.parse(read_regular(arguments.policy, NOTE_MAX).decode("utf-8", "replace"))
+
+
 def _time(milliseconds: int) -> str:
     try:
         return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds") if milliseconds else "-"
@@ -93,8 +102,7 @@ def _log(arguments: argparse.Namespace) -> int:
         arguments.log,
         arguments.key,
         earlier=[_note(path) for path in arguments.earlier],
-        witnesses=arguments.witness,
-        quorum=arguments.quorum,
+        policy=_policy(arguments),
         processes=arguments.processes,
         progress=_Bar(size),
     )
@@ -107,7 +115,7 @@ def _log(arguments: argparse.Namespace) -> int:
     for kind, count in sorted(report.counts.items()):
         print(f"  {kind:<10} {count:,}")
     for name, seconds in sorted(report.witnesses.items()):
-        print(f"witness    {name}, {_time(seconds * 1000)}")
+        print(f"witness    {name}, {_time(seconds * 1000)}, {report.witnessed:,} entries")
     return _show_findings(report.findings, f"all {report.size:,} entries, up to the root that {report.origin} signed")
 
 
@@ -118,6 +126,7 @@ def _as_json(report: Report) -> dict[str, object]:
         "root": report.root.hex(),
         "counts": report.counts,
         "witnesses": report.witnesses,
+        "witnessed": report.witnessed,
         "findings": [{"what": finding.what, "index": finding.index} for finding in report.findings],
     }
 
@@ -131,7 +140,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _receipt(arguments: argparse.Namespace) -> int:
     receipt = Receipt.parse(read_regular(arguments.file, _RECEIPT_MAX))
-    checkpoint = receipt.verify(arguments.key, arguments.witness, arguments.quorum)
+    checkpoint = receipt.verify(arguments.key, _policy(arguments))
     leaf = leaves.decode(receipt.entry)
     for name, value in sorted(leaf.items()):
         # Escaped: a name that a client chose must not look like a line of ours.
@@ -170,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
         "--witness", type=key_argument, action="append", default=[], help="verifier key of a witness"
     )
     witnessed.add_argument("--quorum", type=int, default=0, help="how many witnesses must have signed")
+    witnessed.add_argument("--policy", type=Path, help="or a witness policy (c2sp.org/tlog-policy)")
     log = commands.add_parser("log", parents=[common, witnessed], help="a whole log")
     log.add_argument("log", type=Path, help="folder of the log, or a copy of it")
     log.add_argument("--earlier", type=Path, action="append", default=[], help="a checkpoint that was seen before")
@@ -197,6 +207,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         work: int = parsed.work(parsed)
+    except PolicyInvalid as error:
+        print(f"keywatt-verify: {error}", file=sys.stderr)
+        return _USAGE
     except LogError as error:
         print(f"NOT PROVEN: {error}")
         return _NOT_PROVEN

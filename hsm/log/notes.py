@@ -155,13 +155,6 @@ class Note:
         # One that is wrong rejects the note, however many are right.
         return [key.verify(self.text, octets) for octets in mine][-1]
 
-    def witnesses(self, keys: Sequence[VerifierKey]) -> dict[str, int]:
-        """Return the names of those of ``keys`` that cosigned, with the time of each; raises NoteInvalid as above."""
-        # A witness is a key, not a name; the log's own key is none.
-        distinct = {key.public: key for key in keys if key.kind == COSIGNATURE}
-        found = {key.name: self.cosigned(key) for key in distinct.values()}
-        return {name: time for name, time in found.items() if time is not None}
-
     def cosigned(self, key: VerifierKey) -> int | None:
         """Return when a witness cosigned, POSIX time; None if it did not. Raises NoteInvalid if that is wrong."""
         if all((signature.name, signature.key_id) != (key.name, key.key_id) for signature in self.signatures):

@@ -12,7 +12,7 @@ verifies, offline.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -54,6 +54,18 @@ class WitnessPolicy:
     witnesses: Mapping[str, Witness] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     quorum: str | None = None
+
+    @classmethod
+    def of(cls, keys: Sequence[VerifierKey], quorum: int) -> Self:
+        """Return the policy that ``quorum`` of some witnesses must have cosigned; raises PolicyInvalid."""
+        reader = _Reader()
+        for key in keys:
+            reader.take(["witness", key.name, str(key)])
+        if not quorum:
+            return cls(witnesses=reader.witnesses)
+        # No witness has a name with a blank in it.
+        reader.take(["group", "a quorum", str(quorum), *reader.witnesses])
+        return cls(witnesses=reader.witnesses, groups=reader.groups, quorum="a quorum")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -99,6 +111,10 @@ class WitnessPolicy:
         if group is None:
             return name in cosigned
         return sum(self._is_met(member, cosigned) for member in group.members) >= group.threshold
+
+
+NO_WITNESSES = WitnessPolicy()
+"""The policy that asks for none."""
 
 
 class _Reader:

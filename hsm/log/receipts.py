@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -22,6 +21,7 @@ from hsm.log.checkpoints import Checkpoint
 from hsm.log.errors import NoteInvalid, ProofInvalid
 from hsm.log.merkle import HASH_LENGTH, inclusion_proof, leaf_hash, verify_inclusion
 from hsm.log.notes import Note, VerifierKey, decode_base64
+from hsm.log.policy import NO_WITNESSES, WitnessPolicy
 from hsm.log.tiles import TileReader
 
 _FIRST = "c2sp.org/tlog-proof@v1"
@@ -79,20 +79,19 @@ class Receipt:
         index = int(lines[2].removeprefix("index "))
         return cls(entry=entry, index=index, proof=proof, checkpoint=Note.parse(note))
 
-    def verify(self, key: VerifierKey, witnesses: Sequence[VerifierKey] = (), quorum: int = 0) -> Checkpoint:
+    def verify(self, key: VerifierKey, policy: WitnessPolicy = NO_WITNESSES) -> Checkpoint:
         """Prove that the entry is in the log with this key; return the checkpoint that says so.
 
         Args:
             key: of the log.
-            witnesses: keys of witnesses that may have cosigned.
-            quorum: how many of them must have.
+            policy: which witnesses must have cosigned.
 
         Raises:
             NoteInvalid, CheckpointInvalid, ProofInvalid: it is not proven.
         """
         checkpoint = Checkpoint.open(self.checkpoint, key)
-        cosigned = self.checkpoint.witnesses(witnesses)
-        if len(cosigned) < quorum:
-            raise ProofInvalid(f"{len(cosigned)} of the witnesses have signed, {quorum} must")
+        cosigned = policy.cosigned(self.checkpoint)
+        if not policy.is_met(cosigned):
+            raise ProofInvalid(f"{len(cosigned)} of the witnesses have signed, which is not enough")
         verify_inclusion(self.index, checkpoint.size, leaf_hash(self.entry), checkpoint.root, self.proof)
         return checkpoint

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsm.log import leaves
-from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.checkpoints import CHECKPOINT, WITNESSED, Checkpoint
 from hsm.log.errors import LeafInvalid, LogError, TileMissing
 from hsm.log.merkle import HASH_LENGTH, Frontier, root_of
 from hsm.log.notes import NOTE_MAX, Note, VerifierKey
+from hsm.log.policy import NO_WITNESSES, WitnessPolicy
 from hsm.log.tiles import (
     ENTRY_MAX,
     TILE_WIDTH,
@@ -50,12 +51,16 @@ class Finding:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a verification found; nothing in ``findings`` means that the log is whole."""
+    """What a verification found; nothing in ``findings`` means that the log is whole.
+
+    ``witnesses`` have cosigned the first ``witnessed`` entries, each at a POSIX time.
+    """
 
     origin: str = ""
     size: int = 0
     root: bytes = b""
     witnesses: dict[str, int] = field(default_factory=dict)
+    witnessed: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     first_time: int = 0
     last_time: int = 0
@@ -83,8 +88,7 @@ def verify_log(
     key: VerifierKey,
     *,
     earlier: Sequence[Note] = (),
-    witnesses: Sequence[VerifierKey] = (),
-    quorum: int = 0,
+    policy: WitnessPolicy = NO_WITNESSES,
     processes: int = 1,
     progress: Progress = lambda _: None,
 ) -> Report:
@@ -94,15 +98,16 @@ def verify_log(
         folder: the log.
         key: of the module whose log it is.
         earlier: checkpoints that were seen before, or elsewhere; the log must begin with each.
-        witnesses: keys of witnesses.
-        quorum: how many of them must have signed the present checkpoint.
+        policy: which witnesses must have cosigned the present checkpoint, or one before it that lies beside it.
         processes: how many work at once.
         progress: called with the number of entries that were verified since the last call.
     """
     report = Report(origin=key.name)
-    checkpoint = _read_checkpoint(folder, key, witnesses, quorum, report)
-    if checkpoint is None:
+    note = _read_note(folder / CHECKPOINT, key, report)
+    if note is None:
         return report
+    checkpoint = Checkpoint.parse(note.text)
+    witnessed = _read_witnessed(folder, note, key, policy, report)
     report.size, report.root = checkpoint.size, checkpoint.root
     roots: list[bytes] = []
     for part in _parts(folder, checkpoint.size, processes):
@@ -119,26 +124,41 @@ def verify_log(
     if report.is_whole:
         _verify_older_tiles(folder, checkpoint.size, report)
     if report.is_whole:
-        _compare_roots(folder, checkpoint, earlier, key, report)
+        _compare_roots(folder, checkpoint, [*witnessed, *earlier], key, report)
     return report
 
 
-def _read_checkpoint(
-    folder: Path, key: VerifierKey, witnesses: Sequence[VerifierKey], quorum: int, report: Report
-) -> Checkpoint | None:
+def _read_note(path: Path, key: VerifierKey, report: Report) -> Note | None:
+    """Read a checkpoint that the log signed; what is wrong with it is a finding."""
     try:
-        note = Note.parse(read_regular(folder / CHECKPOINT, NOTE_MAX))
-        checkpoint = Checkpoint.open(note, key)
-        report.witnesses = note.witnesses(witnesses)
+        note = Note.parse(read_regular(path, NOTE_MAX))
+        Checkpoint.open(note, key)
     except OSError as error:
-        report.findings.append(Finding(what=f"the checkpoint cannot be read: {error.strerror or error}"))
-        return None
+        report.findings.append(Finding(what=f"{path.name} cannot be read: {error.strerror or error}"))
     except LogError as error:
-        report.findings.append(Finding(what=str(error)))
-        return None
-    if len(report.witnesses) < quorum:
-        report.findings.append(Finding(what=f"{len(report.witnesses)} witnesses have signed, {quorum} must"))
-    return checkpoint
+        report.findings.append(Finding(what=f"{path.name}: {error}"))
+    else:
+        return note
+    return None
+
+
+def _read_witnessed(
+    folder: Path, newest: Note, key: VerifierKey, policy: WitnessPolicy, report: Report
+) -> Sequence[Note]:
+    """Find the newest checkpoint that enough witnesses have cosigned; return what lies beside the newest of all."""
+    beside = _read_note(folder / WITNESSED, key, report) if (folder / WITNESSED).exists() else None
+    for note in filter(None, (newest, beside)):
+        try:
+            cosigned = policy.cosigned(note)
+        except LogError as error:
+            report.findings.append(Finding(what=str(error)))
+            continue
+        size = Checkpoint.parse(note.text).size
+        if policy.is_met(cosigned) and (size, len(cosigned)) > (report.witnessed, len(report.witnesses)):
+            report.witnessed, report.witnesses = size if cosigned else 0, cosigned
+    if not policy.is_met(report.witnesses):
+        report.findings.append(Finding(what="no checkpoint here has been cosigned by enough witnesses"))
+    return [] if beside is None else [beside]
 
 
 def _parts(folder: Path, size: int, processes: int) -> Iterator[_Part]:

@@ -86,12 +86,12 @@ def test_cosignatures_carry_their_time_and_are_bound_to_it() -> None:
     witness = Signer.make("witness-1", COSIGNATURE, seed=2)
     note = SIGNER.checkpoint(5, bytes(32))
     cosigned = Note(text=note.text, signatures=(*note.signatures, witness.sign(note.text, 1_800_000_000)))
-    assert Note.parse(cosigned.pack()).witnesses([witness.key]) == {"witness-1": 1_800_000_000}
-    assert note.witnesses([witness.key]) == {}
+    assert Note.parse(cosigned.pack()).cosigned(witness.key) == 1_800_000_000
+    assert note.cosigned(witness.key) is None
     late = witness.sign(note.text, 1_800_000_000)
     moved = type(late)(name=late.name, key_id=late.key_id, octets=(1_900_000_000).to_bytes(8, "big") + late.octets[8:])
     with pytest.raises(NoteInvalid):
-        Note(text=note.text, signatures=(moved,)).witnesses([witness.key])
+        Note(text=note.text, signatures=(moved,)).cosigned(witness.key)
     # A key of a log is no key of a witness, though the octets be the same.
     with pytest.raises(NoteInvalid):
         cosigned.verify(VerifierKey(name="witness-1", kind=1, public=witness.key.public))

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from hsm.log import export
-from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.checkpoints import CHECKPOINT, WITNESSED, Checkpoint
 from hsm.log.cli import main
 from hsm.log.merkle import HASH_LENGTH
 from hsm.log.notes import COSIGNATURE, Note, Signature
+from hsm.log.policy import NO_WITNESSES, WitnessPolicy
 from hsm.log.tiles import TileReader, pack_entry, unpack_bundle
 from hsm.log.verifier import Finding, verify_log
 from hsm.log.writer import LogWriter
@@ -36,8 +37,8 @@ def log(original: tuple[Path, list[Note]], tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-def findings(folder: Path, earlier: list[Note] | None = None) -> list[Finding]:
-    return verify_log(folder, SIGNER.key, earlier=earlier or []).findings
+def findings(folder: Path, earlier: list[Note] | None = None, policy: WitnessPolicy = NO_WITNESSES) -> list[Finding]:
+    return verify_log(folder, SIGNER.key, earlier=earlier or [], policy=policy).findings
 
 
 def bundle(folder: Path, name: str, change: Callable[[list[bytes]], list[bytes]]) -> None:
@@ -222,8 +223,32 @@ def test_a_quorum_of_witnesses_is_counted(log: Path) -> None:
     note = Note.parse((log / CHECKPOINT).read_bytes())
     cosigned = Note(text=note.text, signatures=(*note.signatures, *(one.sign(note.text) for one in witnesses[:2])))
     (log / CHECKPOINT).write_bytes(cosigned.pack())
-    assert verify_log(log, SIGNER.key, witnesses=keys, quorum=2).is_whole
-    assert not verify_log(log, SIGNER.key, witnesses=keys, quorum=3).is_whole
+    report = verify_log(log, SIGNER.key, policy=WitnessPolicy.of(keys, 2))
+    assert report.is_whole
+    assert report.witnessed == report.size
+    assert not verify_log(log, SIGNER.key, policy=WitnessPolicy.of(keys, 3)).is_whole
+
+
+def test_a_quorum_may_lie_on_the_checkpoint_before(
+    log: Path, original: tuple[Path, list[Note]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    witness = Signer.make("witness-1", COSIGNATURE, seed=20)
+    policy = WitnessPolicy.of([witness.key], 1)
+    older = original[1][2]
+    (log / WITNESSED).write_bytes(older.merged([witness.sign(older.text)]).pack())
+    report = verify_log(log, SIGNER.key, policy=policy)
+    assert report.is_whole
+    assert report.witnessed == Checkpoint.parse(older.text).size
+    assert main(["log", str(log), "--key", str(SIGNER.key), "--witness", str(witness.key), "--quorum", "1"]) == 0
+    assert "witness    witness-1, " in capsys.readouterr().out
+    # One of another history, and one whose witness did not sign what it should have.
+    other = SIGNER.checkpoint(Checkpoint.parse(older.text).size, bytes(32))
+    (log / WITNESSED).write_bytes(other.merged([witness.sign(other.text)]).pack())
+    assert findings(log, policy=policy)
+    (log / WITNESSED).write_bytes(older.merged([witness.sign(other.text)]).pack())
+    assert findings(log, policy=policy)
+    (log / WITNESSED).write_bytes(b"")
+    assert findings(log, policy=policy)
 
 
 def test_exports_are_proven(log: Path, tmp_path: Path) -> None:

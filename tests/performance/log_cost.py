@@ -64,7 +64,9 @@ def grown(folder: Path, sizes: list[int]) -> Iterator[tuple[int, float, float, f
         while number < size:
             writer.append([fresh_leaf(number + place) for place in range(1000)])
             number += 1000
-        batches = [[fresh_leaf(number + place) for place in range(start, start + 1000)] for start in range(0, 20_000, 1000)]
+        batches = [
+            [fresh_leaf(number + place) for place in range(start, start + 1000)] for start in range(0, 20_000, 1000)
+        ]
         started = time.perf_counter()
         for batch in batches:
             writer.append(batch)
