@@ -55,7 +55,7 @@ class _State:
     cosigned: str = ""
     cosigned_at: float = 0.0
     trouble: str = ""
-    backoff: float = _BACKOFF_FIRST
+    backoff: float = 0.0
 
 
 class WitnessRounds:
@@ -133,8 +133,8 @@ class WitnessRounds:
                 await asyncio.sleep(_POLL_SECONDS)
             except (_NotCosignedError, httpx.HTTPError, httpx.InvalidURL, HsmError, LogError, OSError) as error:
                 _ail(state, error)
+                state.backoff = min(max(state.backoff * 2, _BACKOFF_FIRST), _BACKOFF_MAX)
                 await asyncio.sleep(state.backoff)
-                state.backoff = min(state.backoff * 2, _BACKOFF_MAX)
             except Exception as error:  # noqa: BLE001 - one witness that surprises must not end the others
                 _ail(state, _NotCosignedError(f"unexpected: {type(error).__name__}"))
                 await asyncio.sleep(_BACKOFF_MAX)
@@ -206,4 +206,4 @@ def _ail(state: _State, error: Exception) -> None:
 def _well(state: _State) -> None:
     if state.trouble:
         logger.info("witness-cosigns-again", witness=state.name)
-    state.trouble, state.backoff = "", _BACKOFF_FIRST
+    state.trouble, state.backoff = "", 0.0
