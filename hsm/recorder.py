@@ -134,6 +134,22 @@ class Recorder:
             ]
         )
 
+    def refuse_peer(self, operation: str, reason: str, user: int) -> None:
+        """Write that a process at the socket was refused before the module was asked anything.
+
+        Args:
+            operation: what it wanted; ``connect`` if it was not let in.
+            reason: why it was refused.
+            user: its system user. Nothing that it sent is written down.
+
+        Raises:
+            LogUnavailable: it is not written.
+        """
+        entry = leaves.make(
+            LeafType.REFUSAL, now_milliseconds(), operation=operation, reason=reason, **{"peer-user": user}
+        )
+        self._append([entry])
+
     def checkpoint(self) -> bytes:
         """Return the newest checkpoint, signed now unless nothing was added. Raises LogUnavailable or HsmError."""
         writer = self._require()

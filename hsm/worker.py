@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from hsm import frames, hardening, self_test
-from hsm.errors import FrameInvalid, HsmError, ModuleFault, VendingKeyUnknown
+from hsm.errors import FrameInvalid, HsmError, LogUnavailable, ModuleFault, VendingKeyUnknown
 from hsm.frames import NOBODY, Asker, Frame, Kind
 from hsm.heartbeat import Heartbeat
 from hsm.keys import KeyReference
@@ -48,9 +48,10 @@ def log(event: str, **fields: object) -> None:
 class Connection:
     """One client: what it has sent and what it has not yet taken."""
 
-    def __init__(self, stream: socket.socket) -> None:
-        """Take over an accepted socket."""
+    def __init__(self, stream: socket.socket, peer_user: int) -> None:
+        """Take over an accepted socket of a process of a system user."""
         self.stream = stream
+        self.peer_user = peer_user
         self.received = bytearray()
         self.unsent = bytearray()
         self.awaited = selectors.EVENT_READ
@@ -138,15 +139,31 @@ class Worker:
         if uid not in self._allowed or len(self._connections) >= _CONNECTIONS_MAX:
             log("connection-refused", peer_user=uid, peer_process=pid)
             stream.close()
+            self._refuse("connect", "PEER_REFUSED", uid)
             return
         stream.setblocking(False)
-        self._connections[stream] = Connection(stream)
+        self._connections[stream] = Connection(stream, uid)
         self._selector.register(stream, selectors.EVENT_READ)
 
     def _drop(self, connection: Connection) -> None:
         self._selector.unregister(connection.stream)
         del self._connections[connection.stream]
         connection.stream.close()
+
+    def _drop_malformed(self, connection: Connection, error: FrameInvalid) -> None:
+        log("frame-invalid", detail=error)
+        self._drop(connection)
+        self._refuse("frame", error.reason, connection.peer_user)
+
+    def _refuse(self, operation: str, reason: str, peer_user: int) -> None:
+        """Write into the log that a peer was refused; one that is refused gets nothing, even if that fails."""
+        self._heartbeat.begin()
+        try:
+            self._recorder.refuse_peer(operation, reason, peer_user)
+        except LogUnavailable as error:
+            log("refusal-not-recorded", detail=error)
+        finally:
+            self._heartbeat.end()
 
     def _attend(self, connection: Connection, events: int) -> None:
         try:
@@ -157,15 +174,14 @@ class Worker:
                     return
                 connection.received += self._room[:count]
             if not connection.unsent and (frame := connection.take_frame()) is not None:
-                connection.unsent += self._answer(frame).pack()
+                connection.unsent += self._answer(frame, connection.peer_user).pack()
             if connection.unsent:
                 sent = connection.stream.send(connection.unsent)
                 del connection.unsent[:sent]
         except BlockingIOError:
             pass
         except FrameInvalid as error:
-            log("frame-invalid", detail=error)
-            self._drop(connection)
+            self._drop_malformed(connection, error)
             return
         except OSError:
             self._drop(connection)
@@ -177,27 +193,27 @@ class Worker:
         try:
             waiting = connection.unsent or connection.has_frame
         except FrameInvalid as error:
-            log("frame-invalid", detail=error)
-            self._drop(connection)
+            self._drop_malformed(connection, error)
             return
         wanted = selectors.EVENT_WRITE if waiting else selectors.EVENT_READ
         if wanted != connection.awaited:
             connection.awaited = wanted
             self._selector.modify(connection.stream, wanted)
 
-    def _answer(self, frame: Frame) -> Frame:
+    def _answer(self, frame: Frame, peer_user: int) -> Frame:
         self._heartbeat.begin()
         try:
             return Frame(kind=frame.kind, correlation=frame.correlation, body=self._execute(frame))
-        except ModuleFault as error:
-            # The functionality module refuses malformed requests with codes of its own; all else is the library's.
-            if str(error) in _MALFORMED:
-                return frames.pack_error(frame.correlation, FrameInvalid("the module finds the request malformed"))
+        except FrameInvalid as error:
+            refusal = error
+        except ModuleFault:
             raise
         except HsmError as error:
             return frames.pack_error(frame.correlation, error)
         finally:
             self._heartbeat.end()
+        self._refuse(frame.kind.name.lower().replace("_", "-"), refusal.reason, peer_user)
+        return frames.pack_error(frame.correlation, refusal)
 
     def _execute(self, frame: Frame) -> bytes:
         match frame.kind:
@@ -228,8 +244,17 @@ class Worker:
         if reference is not None and frame.kind in _NEVER_WITH_KEY:
             raise FrameInvalid("this kind of frame names no key")
         if frame.kind not in frames.LOGGED:
-            return self._session.operate(operation, request, reference)
+            return self._ask_module(operation, request, reference)
         return self._work_and_record(operation, reference, request, askers)
+
+    def _ask_module(self, operation: Operation, request: bytes, reference: KeyReference | None) -> bytes:
+        try:
+            return self._session.operate(operation, request, reference)
+        except ModuleFault as error:
+            # The functionality module refuses malformed requests with codes of its own; all else is the library's.
+            if str(error) in _MALFORMED:
+                raise FrameInvalid("the module finds the request malformed") from error
+            raise
 
     def _work_and_record(
         self, operation: Operation, reference: KeyReference | None, request: bytes, askers: list[Asker]
@@ -247,7 +272,7 @@ class Worker:
 
     def _operate(self, operation: Operation, reference: KeyReference | None, request: bytes) -> bytes:
         def work(rest: bytes) -> bytes:
-            return self._session.operate(operation, rest, reference)
+            return self._ask_module(operation, rest, reference)
 
         unwitnessed = self._recorder.unwitnessed(operation, request)
         if not unwitnessed:

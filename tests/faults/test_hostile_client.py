@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from keywatt.audit.v1 import audit_pb2
 from keywatt.keys.v1 import keys_pb2
 
+from hsm.log import leaves
+from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.export import read
+from hsm.log.notes import Note
+from hsm.log.tiles import TileReader
 from hsm.system_users import APPLIANCE_USER, as_user
 from tests.support.lab import CONTEXTS
 from tests.support.system import ROOT, System, running
@@ -166,3 +174,29 @@ def test_attack(system: System, name: str) -> None:
     assert system.worker_pid == before, "the worker was brought down"
     with system.client() as client:
         assert client.call(client.keys.GetModuleStatus, keys_pb2.GetModuleStatusRequest()).keys == 5
+
+
+def test_who_is_turned_away_is_in_the_log(system: System) -> None:
+    def refusals() -> list[dict[str, object]]:
+        with system.client() as client:
+            client.call(client.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest(fresh=True))
+        folder = system.state / "audit"
+        size = Checkpoint.parse(Note.parse((folder / CHECKPOINT).read_bytes()).text).size
+        found = [leaves.decode(entry) for _, entry in read(TileReader(folder, size))]
+        return [leaf for leaf in found if leaf["type"] == "refusal" and "peer-user" in leaf]
+
+    before = len(refusals())
+    for name in ("rubbish", "an answer instead of a question"):
+        test_attack(system, name)
+    # Root may open the socket, and still is no client.
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.connect(str(system.state / "run" / "module.sock"))
+        stranger.settimeout(10)
+        assert stranger.recv(1) == b""
+    appliance = pwd.getpwnam(APPLIANCE_USER).pw_uid
+    found = [(leaf["operation"], leaf["reason"], leaf["peer-user"]) for leaf in refusals()[before:]]
+    assert found == [
+        ("frame", "FRAME_INVALID", appliance),
+        ("error", "FRAME_INVALID", appliance),
+        ("connect", "PEER_REFUSED", 0),
+    ]

@@ -19,10 +19,13 @@ with atheris.instrument_imports(include=["hsm"]):
     from hsm.keys import KeyReference
     from hsm.log import leaves
     from hsm.log.merkle import Frontier
+    from hsm.log.notes import COSIGNATURE, ED25519, VerifierKey
+    from hsm.log.policy import WitnessPolicy
     from hsm.log.tiles import ENTRY_MAX
     from hsm.reasons import Reason
     from hsm.recorder import Recorder
-    from hsm.requests import IssueItem, KeyChangeItem, Operation, VerifyItem, item_count, pack_request
+    from hsm.requests import IssueItem, KeyChangeItem, Operation, VerifyItem, item_count, pack_request, split_answer
+    from hsm.witness_gate import WitnessGate, WitnessRule
 
 
 class StubSession:
@@ -55,6 +58,8 @@ ANSWERS = {
 class StubWriter:
     """Stands for the log: looks at every entry."""
 
+    size = 10
+
     def append(self, entries: list[bytes]) -> int:
         assert entries
         for entry in entries:
@@ -79,6 +84,9 @@ class StubHeartbeat:
         self.depth = 0
 
 
+SIGNER_OF_NONE = VerifierKey(name="w", kind=COSIGNATURE, public=bytes(32))
+
+
 def make_worker() -> Any:
     made: Any = worker.Worker.__new__(worker.Worker)
     made._session = StubSession()
@@ -86,6 +94,12 @@ def make_worker() -> Any:
     made._recorder = recorder = Recorder.__new__(Recorder)
     recorder._session = made._session
     recorder._writer = StubWriter()  # type: ignore[assignment]
+    recorder._started = 0
+    # Nobody ever cosigns: what the rule covers is refused, and the module sees the rest of its batch.
+    policy = WitnessPolicy.parse(f"witness w {SIGNER_OF_NONE}\nquorum w\n")
+    rule = WitnessRule(tokens=("0.4",), quorum=None, max_age_seconds=1, max_entries=1, after_start=True)
+    recorder._key = VerifierKey(name="m", kind=ED25519, public=bytes(32))
+    recorder._gate = WitnessGate(recorder._key, policy, [rule])
     recorder.checkpoint = lambda: b"a note"  # type: ignore[method-assign]
     return made
 
@@ -93,22 +107,35 @@ def make_worker() -> Any:
 WORKER = make_worker()
 
 
+def require_gate_kept(asked: bytes, answer: bytes) -> None:
+    """Of a batch that was answered, what the rule covers got the gate's refusal, the rest the module's."""
+    _, request = frames.unpack_askers(frames.unpack_body(asked)[1])
+    count = item_count(Operation.ISSUE, request)
+    items = split_answer(Operation.ISSUE, frames.part_indices(answer, count)[0], count)
+    for place, item in enumerate(items):
+        covered = request[8 + 64 * place : 10 + 64 * place] == bytes([0, 4])
+        expected = Reason.LOG_NOT_WITNESSED if covered else Reason.REQUEST_MALFORMED
+        assert int.from_bytes(item[:2], "big") == expected
+
+
 def one_input(octets: bytes) -> None:
     if not octets:
         return
     size, stream = octets[0] + 1, octets[1:]
-    connection = worker.Connection(None)  # type: ignore[arg-type]  # nothing is read from a socket here
+    connection = worker.Connection(None, 1000)  # type: ignore[arg-type]  # nothing is read from a socket here
     try:
         for start in range(0, len(stream), size):
             connection.received += stream[start : start + size]
             while (frame := connection.take_frame()) is not None:
-                answer = WORKER._answer(frame)
+                answer = WORKER._answer(frame, 1000)
                 assert answer.correlation == frame.correlation
                 assert answer.kind in (frame.kind, Kind.ERROR)
                 again = Frame.unpack(answer.pack()[4:])
                 assert again == answer
                 if answer.kind is Kind.ERROR:
                     assert frames.unpack_error(answer.body).reason
+                elif answer.kind is Kind.ISSUE:
+                    require_gate_kept(frame.body, answer.body)
                 elif answer.kind is Kind.KEYS:
                     assert frames.unpack_labels(answer.body) == list(StubSession.labels)
     except FrameInvalid:
@@ -140,6 +167,7 @@ def seeds() -> list[bytes]:
     )
     for kind, operation, item in (
         (Kind.ISSUE, Operation.ISSUE, IssueItem(token_class=0, subclass=0, value=-256, pan="600727000000000009")),
+        (Kind.ISSUE, Operation.ISSUE, IssueItem(token_class=0, subclass=4, value=256, pan="600727000000000009")),
         (Kind.VERIFY, Operation.VERIFY, VerifyItem(digits="1" * 20)),
         (Kind.KEY_CHANGE, Operation.KEY_CHANGE, changed),
     ):
