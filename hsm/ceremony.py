@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from hsm.errors import ModuleFault, ModuleRefusal
+from hsm.officers import Approval, BeginItem, Begun, ComponentPart, Enrolment, OfficersItem, unpack_approved
 from hsm.reasons import Reason
 from hsm.requests import (
     HEADER_LENGTH,
     CheckValue,
+    DestroyKeyItem,
     InitTokenItem,
     InstallTablesItem,
     Item,
     LoadKeyItem,
     Operation,
+    SignedCheckpoint,
     pack_request,
 )
 from hsm.session import ModuleSession
 from hsm.status import Mode
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    octets: bytes
+
+    def pack(self) -> bytes:
+        """Return the 32 octets."""
+        return self.octets
+
+
+def _require(reason: int) -> None:
+    if reason != Reason.OK:
+        raise ModuleRefusal(Reason(reason))
 
 
 class Ceremony:
@@ -31,9 +50,11 @@ class Ceremony:
         if session.status().mode is not Mode.CEREMONY:
             raise ModuleFault("the functionality module is not in ceremony mode")
 
+    def _answer(self, operation: Operation, item: Item) -> bytes:
+        return self._session.operate(operation, pack_request(operation, [item]))[HEADER_LENGTH:]
+
     def _one(self, operation: Operation, item: Item) -> CheckValue:
-        answer = self._session.operate(operation, pack_request(operation, [item]))
-        return CheckValue.unpack(answer[HEADER_LENGTH:])
+        return CheckValue.unpack(self._answer(operation, item))
 
     def init_token(self, item: InitTokenItem) -> bool:
         """Initialise the blank token; False if a token of this label stands, which is never touched."""
@@ -57,6 +78,50 @@ class Ceremony:
             raise ModuleRefusal(checked.reason)
         self._session.reload_keys()
         return checked, checked.reason is Reason.OK
+
+    def officers(self) -> Enrolment | None:
+        """Return who is enrolled; None if nobody is."""
+        answer = self._session.operate(Operation.OFFICERS, pack_request(Operation.OFFICERS))[HEADER_LENGTH:]
+        reason = Reason(int.from_bytes(answer[:2], "big"))
+        return Enrolment.unpack(answer[8:]) if reason is Reason.OK else None
+
+    def begin(self, item: BeginItem) -> Begun:
+        """Begin a ceremony, which ends the one before; raises ModuleRefusal."""
+        begun = Begun.unpack(self._answer(Operation.BEGIN_CEREMONY, item))
+        _require(begun.reason)
+        return begun
+
+    def set_officers(self, item: OfficersItem) -> None:
+        """Enrol officers instead of those before; on a token without any, first propose them, then enrol them.
+
+        Raises:
+            ModuleRefusal: OFFICERS_INVALID, or not approved.
+        """
+        _require(self._one(Operation.SET_OFFICERS, item).reason)
+
+    def approve(self, approval: Approval) -> tuple[int, int]:
+        """Hand in an officer's signature; return how many have approved and how many must. Raises ModuleRefusal."""
+        reason, count, needed = unpack_approved(self._answer(Operation.APPROVE, approval))
+        _require(reason)
+        return count, needed
+
+    def enter_component(self, part: ComponentPart) -> CheckValue:
+        """Enter some octets of a component; its check value comes with the last of them. Raises ModuleRefusal."""
+        checked = self._one(Operation.COMPONENT, part)
+        _require(checked.reason)
+        return checked
+
+    def destroy_key(self, item: DestroyKeyItem) -> None:
+        """Destroy a vending key; raises ModuleRefusal."""
+        _require(self._one(Operation.DESTROY_KEY, item).reason)
+        self._session.reload_keys()
+
+    def sign_record(self, digest: bytes) -> bytes:
+        """Have the audit key sign the record of the ceremony under way; return the signature. Raises ModuleRefusal."""
+        answer = self._answer(Operation.SIGN_RECORD, _Digest(digest))
+        signed = SignedCheckpoint.unpack(answer)
+        _require(signed.reason)
+        return signed.signature
 
     def install_tables(self, item: InstallTablesItem) -> None:
         """Replace the EA07 tables; raises ModuleRefusal unless each is a permutation of its range."""

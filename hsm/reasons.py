@@ -68,6 +68,20 @@ class Reason(enum.IntEnum):
     AUDIT_KEY_MISSING = 55
     LOG_INCONSISTENT = 56
     LOG_NOT_WITNESSED = 57
+    OFFICERS_INVALID = 58
+    OFFICERS_MISSING = 59
+    OFFICER_UNKNOWN = 60
+    OFFICER_NOT_VALID = 61
+    OFFICER_REPEATED = 62
+    SIGNATURE_WRONG = 63
+    CEREMONY_NOT_BEGUN = 64
+    CEREMONY_NOT_APPROVED = 65
+    ACTION_NOT_APPROVED = 66
+    COMPONENT_INVALID = 67
+    COMPONENTS_MISSING = 68
+    CHECK_VALUE_DIFFERS = 69
+    CLEAR_KEY_REFUSED = 70
+    KEY_UNKNOWN = 71
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -100,6 +114,20 @@ HINTS: dict[Reason, str] = {
     Reason.LOG_INCONSISTENT: "The log is shorter than it was, or another: stop the module and call the auditors.",
     Reason.LOG_NOT_WITNESSED: "Too few witnesses have cosigned a recent checkpoint; see that they can be reached, and "
     "what the appliance's log says of them.",
+    Reason.OFFICERS_INVALID: "Enrol two officers at least, of different names and keys; each ceremony needs two.",
+    Reason.OFFICERS_MISSING: "This token has no officers yet: initialise it in a ceremony.",
+    Reason.OFFICER_UNKNOWN: "This key belongs to no officer of the token; compare it with the inventory.",
+    Reason.OFFICER_NOT_VALID: "The officer's term has not begun or is over; enrol a successor, with the others.",
+    Reason.OFFICER_REPEATED: "Each approval, and each component, takes another officer.",
+    Reason.SIGNATURE_WRONG: "The signature is not over this ceremony's text: sign again, the nonce is new each time.",
+    Reason.CEREMONY_NOT_BEGUN: "Begin the ceremony first; a login or another beginning ends the one before.",
+    Reason.CEREMONY_NOT_APPROVED: "Too few officers have approved.",
+    Reason.ACTION_NOT_APPROVED: "This is not what the officers approved, or it was done already.",
+    Reason.COMPONENT_INVALID: "A component is not zero, has the length of the key, and is entered from its beginning.",
+    Reason.COMPONENTS_MISSING: "Every component must be entered before the key is loaded.",
+    Reason.CHECK_VALUE_DIFFERS: "A component is wrong, or the plan is: compare each check value with its envelope.",
+    Reason.CLEAR_KEY_REFUSED: "In production a key comes in components, is generated, or comes in a key file.",
+    Reason.KEY_UNKNOWN: "The token has no such key.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

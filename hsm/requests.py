@@ -10,7 +10,7 @@ import functools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from hsm.errors import FrameInvalid
 from hsm.reasons import Reason
@@ -36,6 +36,21 @@ class Operation(enum.IntEnum):
     LOAD_KEY = 0x11
     INSTALL_TABLES = 0x12
     MAKE_AUDIT_KEY = 0x13
+    OFFICERS = 0x14
+    SET_OFFICERS = 0x15
+    BEGIN_CEREMONY = 0x16
+    APPROVE = 0x17
+    COMPONENT = 0x18
+    DESTROY_KEY = 0x19
+    SIGN_RECORD = 0x1A
+
+
+class KeySource(enum.IntEnum):
+    """Where the octets of a key to load are."""
+
+    ITEM = 0
+    COMPONENTS = 1
+    GENERATE = 2
 
 
 class Mark(enum.IntFlag):
@@ -60,7 +75,7 @@ _CHECKED = struct.Struct(">HB3s10x")
 _AUDIT_KEY = struct.Struct(">HB5x32s8x")
 _CHECKPOINT = struct.Struct(">Q32s")
 _SIGNED = struct.Struct(">H6x64s")
-_LOAD = struct.Struct(">6sBBBBBBHHqqB7x20s4x")
+_LOAD = struct.Struct(">6sBBBBBBHHqqBBB3s2x20s4x")
 _TABLES = struct.Struct(">32s96s")
 _INIT = struct.Struct(">32s64s64s")
 _ISSUE_RESERVED_TID = 0x01
@@ -333,7 +348,9 @@ class LoadKeyItem:
     Args:
         class0, class2: allowed subclasses, bit n for subclass n.
         activation, issued_until: minutes since 1970 in the system's zone, 0 for none.
-        key: 8 octets for DKGA02, 20 for DKGA04.
+        key: 8 octets for DKGA02, 20 for DKGA04; empty unless the source is ITEM.
+        source: where the key is.
+        expected: the check value that the key must have, three octets, or empty.
     """
 
     supply_group_code: str
@@ -347,7 +364,9 @@ class LoadKeyItem:
     class2: int
     activation: int
     issued_until: int
-    key: bytes
+    key: bytes = b""
+    source: KeySource = KeySource.ITEM
+    expected: bytes = b""
 
     def pack(self) -> bytes:
         """Return the 64 octets of the item."""
@@ -363,7 +382,10 @@ class LoadKeyItem:
             self.class2,
             self.activation,
             self.issued_until,
-            len(self.key),
+            len(self.key) if self.source is KeySource.ITEM else (20 if self.dkga == 4 else 8),
+            self.source,
+            bool(self.expected),
+            self.expected,
             self.key,
         )
 
@@ -394,7 +416,25 @@ class InitTokenItem:
         return _INIT.pack(label, self.so_pin.encode("ascii"), self.user_pin.encode("ascii"))
 
 
-Item = IssueItem | VerifyItem | KeyChangeItem | SignCheckpointItem | LoadKeyItem | InstallTablesItem | InitTokenItem
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyKeyItem:
+    """A vending key to destroy."""
+
+    supply_group_code: str
+    key_revision_number: int
+
+    def pack(self) -> bytes:
+        """Return the 8 octets of the item."""
+        return struct.pack(">6sBx", self.supply_group_code.encode("ascii"), self.key_revision_number)
+
+
+class Item(Protocol):
+    """Something that a request holds one or more of."""
+
+    def pack(self) -> bytes:
+        """Return its octets; they have the length that the operation's items have."""
+        ...
+
 
 ITEM_LENGTH = {
     Operation.ISSUE: _ISSUE.size,

@@ -277,9 +277,9 @@ class Worker:
         unwitnessed = self._recorder.unwitnessed(operation, request)
         if not unwitnessed:
             return work(request)
-        if reference is not None:
+        if reference is not None and self._session.key(reference) is None:
             # A key that is not there is refused as such, whether the module is asked or not.
-            self._session.key(reference)
+            raise VendingKeyUnknown(f"no vending key {reference}")
         return work_on_rest(operation, request, unwitnessed, Reason.LOG_NOT_WITNESSED, work)
 
 

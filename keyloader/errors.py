@@ -31,3 +31,10 @@ class TablesFileInvalid(KeyLoaderError):
 
     reason = "STA_TABLES_INVALID"
     hint = "Both substitutions must permute 0..15, the permutation 0..63; ask the licensor for a good file."
+
+
+class SignatureUnreadable(KeyLoaderError):
+    """An officer's key or signature that is not in OpenSSH's format."""
+
+    reason = "SIGNATURE_UNREADABLE"
+    hint = "Make keys with ssh-keygen -t ed25519 (or ed25519-sk), signatures with ssh-keygen -Y sign."

@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["hsm"]):
     from hsm import frames, worker
     from hsm.errors import FrameInvalid, VendingKeyUnknown
     from hsm.frames import Frame, Kind
-    from hsm.keys import KeyReference
+    from hsm.keys import KeyReference, VendingKey
     from hsm.log import leaves
     from hsm.log.merkle import Frontier
     from hsm.log.notes import COSIGNATURE, ED25519, VerifierKey
@@ -26,6 +26,12 @@ with atheris.instrument_imports(include=["hsm"]):
     from hsm.recorder import Recorder
     from hsm.requests import IssueItem, KeyChangeItem, Operation, VerifyItem, item_count, pack_request, split_answer
     from hsm.witness_gate import WitnessGate, WitnessRule
+
+
+KEY = VendingKey.from_label(
+    "keywatt-vk/1 sgc=201457 krn=1 kt=2 dkga=04 bdt=14 ken=255 act=- iut=- c0=00ff c2=fce7 kc=1 origin=public "
+    "kcv=000000 proof=0000000000000000"
+)
 
 
 class StubSession:
@@ -43,8 +49,8 @@ class StubSession:
         length, reason = ANSWERS[operation]
         return request[:8] + (reason.to_bytes(2, "big") + bytes(length - 2)) * item_count(operation, request)
 
-    def key(self, _: KeyReference) -> None:
-        return None
+    def key(self, reference: KeyReference) -> VendingKey | None:
+        return KEY if str(reference) == "201457/1" else None
 
 
 # The module refuses what is fuzzed: what it accepts has digits where digits belong.

@@ -275,7 +275,7 @@ def test_header_and_python_agree() -> None:
     header = (Path(__file__).parents[2] / "hsm" / "module" / "include" / "keywatt_fm.h").read_text()
     reasons = {name: int(number) for name, number in re.findall(r"KW_R_(\w+) = (\d+)", header)}
     assert reasons | {"OK": 0} == {reason.name: reason.value for reason in Reason}
-    operations = {name: int(number, 16) for name, number in re.findall(r"KW_OP_(\w+) = (0x\d\d)", header)}
+    operations = {name: int(number, 16) for name, number in re.findall(r"KW_OP_(\w+) = (0x[0-9A-F]{2})", header)}
     assert operations == {operation.name: operation.value for operation in Operation}
 
 

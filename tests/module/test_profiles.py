@@ -10,7 +10,7 @@ from hsm.reasons import Reason
 from hsm.requests import Mark, Operation, VerifyItem, pack_request
 from hsm.session import ModuleSession
 from tests.module.test_rules import GOOD, now
-from tests.support.lab import DEVELOPMENT_160, PAN, Lab, credit, issue, key_item, refused, verify
+from tests.support.lab import DEVELOPMENT_160, PAN, PUBLIC_160, Lab, credit, issue, key_item, refused, verify
 
 
 @pytest.fixture
@@ -43,9 +43,14 @@ def test_production_profile_refuses_test_keys(lab: Lab, production_library: Path
 @pytest.mark.root
 def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Path) -> None:
     import shutil
+    from dataclasses import replace
 
     from hsm.ceremony import Ceremony
     from hsm.errors import ModuleRefusal
+    from hsm.officers import CeremonyKind, action_digest
+    from hsm.requests import KeySource
+    from tests.module.test_officers import Table, enrol, enter, xor
+    from tests.support.officers import ALICE, BOB, officers
 
     shutil.rmtree(lab.folder)
     lab = Lab.create(lab.folder, [])
@@ -53,9 +58,22 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
     with lab.session(library=production_library) as session:
         ceremony = Ceremony(session)
         with pytest.raises(ModuleRefusal) as refusal:
-            ceremony.load_key(key_item("201457"))
-        assert refusal.value.code is Reason.TEST_KEY_REFUSED
-        ceremony.load_key(key_item("600001", key=DEVELOPMENT_160))
+            ceremony.load_key(key_item("600001", key=DEVELOPMENT_160))
+        assert refusal.value.code is Reason.CLEAR_KEY_REFUSED
+        assert ceremony.make_audit_key()[0] == bytes(32)
+        enrol(ceremony, officers(), ALICE, BOB)
+        wanted = replace(key_item("600001"), key=b"", source=KeySource.COMPONENTS)
+        for key in (PUBLIC_160, DEVELOPMENT_160):
+            table = Table(ceremony, CeremonyKind.LOAD_KEY, action_digest(Operation.LOAD_KEY, wanted.pack()))
+            table.approve(ALICE, BOB)
+            enter(ceremony, ALICE, 1, bytes(range(20)))
+            enter(ceremony, BOB, 2, xor(bytes(range(20)), key))
+            if key == PUBLIC_160:
+                with pytest.raises(ModuleRefusal) as refusal:
+                    ceremony.load_key(wanted)
+                assert refusal.value.code is Reason.TEST_KEY_REFUSED
+            else:
+                assert ceremony.load_key(wanted)[1]
     lab.configure("online", "production")
     with lab.session(library=production_library) as session:
         (key,) = session.keys

@@ -92,6 +92,33 @@ static CK_RV create(CK_SESSION_HANDLE session, CK_ATTRIBUTE_PTR attributes, CK_U
     return step();
 }
 
+static CK_RV verify(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR signature,
+                    CK_ULONG signature_length)
+{
+    (void)session;
+    (void)in;
+    (void)length;
+    CK_RV rv = step();
+    return rv != CKR_OK || (signature_length > 0 && signature[0] == 1) ? rv : CKR_SIGNATURE_INVALID;
+}
+
+static CK_RV random_octets(CK_SESSION_HANDLE session, CK_BYTE_PTR out, CK_ULONG length)
+{
+    (void)session;
+    mix(out, length, (const uint8_t *)"random", 6);
+    return step();
+}
+
+static CK_RV get_attributes(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PTR attributes,
+                            CK_ULONG count)
+{
+    (void)session;
+    (void)object;
+    (void)attributes;
+    (void)count;
+    return CKR_DEVICE_ERROR;
+}
+
 static CK_RV destroy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
 {
     (void)session;
@@ -179,6 +206,10 @@ void kw_fake_inner(struct kw_inner *inner, uint32_t calls_until_failure)
     list.C_Decrypt = decrypt;
     list.C_WrapKey = wrap;
     list.C_DigestInit = digest_init;
+    list.C_VerifyInit = init_key;
+    list.C_Verify = verify;
+    list.C_GenerateRandom = random_octets;
+    list.C_GetAttributeValue = get_attributes;
     list.C_Digest = sign;
     list.C_CreateObject = create;
     list.C_GenerateKeyPair = generate_pair;

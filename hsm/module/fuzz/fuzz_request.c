@@ -2,6 +2,7 @@
  * Fuzzes the request parser and all operations: octet 0 chooses the operation, 1 the mode and profile, 2 the key (or
  * none), 3 when the inner library begins to fail; the rest is the request. Seeds are well-formed requests.
  */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@
 #include "operations.h"
 
 static struct kw_module module;
-static uint8_t answer[KW_HEADER_LEN + KW_BATCH_MAX * 320];
+static uint8_t answer[KW_HEADER_LEN + KW_BATCH_MAX * 320 + KW_OFFICERS_ANSWER_LEN];
 
 static void add_key(const char *sgc, uint8_t kt, uint8_t dkga, uint8_t bdt, uint8_t ken)
 {
@@ -27,6 +28,26 @@ static void add_key(const char *sgc, uint8_t kt, uint8_t dkga, uint8_t bdt, uint
     key->record.class0 = 0x00FF;
     key->record.class2 = 0xFCE7;
     key->record.origin = KW_ORIGIN_PUBLIC;
+}
+
+/* Two officers, and a ceremony that both have approved (or none has). */
+static void enrol(bool approved)
+{
+    uint8_t *block = module.officers.block;
+    block[0] = 2;
+    memset(block + KW_OFFICERS_THRESHOLDS + 1, 2, KW_CEREMONY_KINDS);
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t *officer = block + KW_OFFICERS_LIST + i * (size_t)KW_OFFICER_LEN;
+        memset(officer, 'A' + (int)i, 4);
+        memset(officer + KW_OFFICER_KEY, (int)i + 1, 32);
+        officer[KW_OFFICER_UNTIL] = 1;
+    }
+    if (!kw_officers_valid(block))
+        abort();
+    module.officers.present = module.approval.begun = true;
+    module.approval.officers = module.officers;
+    module.approval.kind = KW_CEREMONY_LOAD_KEY;
+    module.approval.approved_by[0] = module.approval.approved_by[1] = approved;
 }
 
 static void prepare(uint8_t choice, uint8_t failing)
@@ -46,6 +67,10 @@ static void prepare(uint8_t choice, uint8_t failing)
     memset(&module.audit, 0, sizeof module.audit);
     module.audit.present = choice & 16;
     memset(module.config.module_id, 'm', sizeof module.config.module_id - 1);
+    memset(&module.officers, 0, sizeof module.officers);
+    memset(&module.approval, 0, sizeof module.approval);
+    if (choice & 32)
+        enrol(choice & 64);
     add_key("201457", 2, 4, 14, 255);
     add_key("123456", 2, 2, 93, 255);
     add_key("600002", 1, 4, 14, 255);
@@ -58,9 +83,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum kw_operation operations[] = {
-        KW_OP_ISSUE,      KW_OP_VERIFY,    KW_OP_KEY_CHANGE,     KW_OP_CHECK_VALUE,
-        KW_OP_STATUS,     KW_OP_SELF_TEST, KW_OP_AUDIT_KEY,      KW_OP_SIGN_CHECKPOINT,
-        KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,  KW_OP_INSTALL_TABLES, KW_OP_MAKE_AUDIT_KEY,
+        KW_OP_ISSUE,          KW_OP_VERIFY,         KW_OP_KEY_CHANGE,      KW_OP_CHECK_VALUE,  KW_OP_STATUS,
+        KW_OP_SELF_TEST,      KW_OP_AUDIT_KEY,      KW_OP_SIGN_CHECKPOINT, KW_OP_INIT_TOKEN,   KW_OP_LOAD_KEY,
+        KW_OP_INSTALL_TABLES, KW_OP_MAKE_AUDIT_KEY, KW_OP_OFFICERS,        KW_OP_SET_OFFICERS, KW_OP_BEGIN_CEREMONY,
+        KW_OP_APPROVE,        KW_OP_COMPONENT,      KW_OP_DESTROY_KEY,     KW_OP_SIGN_RECORD,
     };
     struct kw_record record;
     if (size < 4)

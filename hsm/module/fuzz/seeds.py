@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+from hsm.officers import Approval, BeginItem, CeremonyKind, ComponentPart, Officer, OfficersItem
 from hsm.requests import (
+    DestroyKeyItem,
     InitTokenItem,
     InstallTablesItem,
     IssueItem,
     Item,
     KeyChangeItem,
+    KeySource,
     LoadKeyItem,
     Operation,
     VerifyItem,
@@ -73,6 +77,21 @@ def items() -> list[tuple[Operation, list[Item]]]:
     requests.append((Operation.LOAD_KEY, [load]))
     requests.append((Operation.INSTALL_TABLES, [InstallTablesItem(name="tables", tables=SAMPLE_TABLES.octets)]))
     requests.append((Operation.INIT_TOKEN, [InitTokenItem(label="", so_pin="1" * 32, user_pin="2" * 32)]))
+    people = [Officer(name=name, key=name.encode() * 32, valid_from=0, valid_until=1) for name in "AB"]
+    requests += [
+        (Operation.OFFICERS, []),
+        (Operation.SET_OFFICERS, [OfficersItem(officers=people, thresholds=dict.fromkeys(CeremonyKind, 2))]),
+        (Operation.BEGIN_CEREMONY, [BeginItem(kind=CeremonyKind.LOAD_KEY, plan=bytes(32), actions=[bytes(32)])]),
+        (Operation.APPROVE, [Approval(key=bytes([1]) * 32, signature=bytes([1]) * 64)]),
+        (Operation.DESTROY_KEY, [DestroyKeyItem(supply_group_code="201457", key_revision_number=1)]),
+        (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.COMPONENTS, expected=b"abc")]),
+        (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.GENERATE)]),
+    ]
+    for length in (8, 20):
+        part = ComponentPart(
+            number=1, total=2, offset=0, key_length=length, officer=bytes([1]) * 32, octets=bytes(range(1, length + 1))
+        )
+        requests.append((Operation.COMPONENT, [part]))
     return requests
 
 
@@ -82,7 +101,7 @@ def main() -> None:
     positions = {operation: position for position, operation in enumerate(Operation)}
     for number, (operation, request) in enumerate(items()):
         packed = pack_request(operation, request)
-        for mode, key in itertools.product((0, 1, 2), (0, 1, 5)):
+        for mode, key in itertools.product((0, 1, 2, 34, 97), (0, 1, 5)):
             (folder / f"seed-{number}-{mode}-{key}").write_bytes(bytes([positions[operation], mode, key, 0]) + packed)
 
 

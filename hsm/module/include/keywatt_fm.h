@@ -29,7 +29,14 @@ enum kw_operation {
     KW_OP_INIT_TOKEN = 0x10,      /* C_Digest, ceremony */
     KW_OP_LOAD_KEY = 0x11,        /* C_Digest, ceremony */
     KW_OP_INSTALL_TABLES = 0x12,  /* C_Digest, ceremony */
-    KW_OP_MAKE_AUDIT_KEY = 0x13   /* C_Digest, ceremony */
+    KW_OP_MAKE_AUDIT_KEY = 0x13,  /* C_Digest, ceremony */
+    KW_OP_OFFICERS = 0x14,        /* C_Digest */
+    KW_OP_SET_OFFICERS = 0x15,    /* C_Digest, ceremony */
+    KW_OP_BEGIN_CEREMONY = 0x16,  /* C_Digest, ceremony */
+    KW_OP_APPROVE = 0x17,         /* C_Digest, ceremony */
+    KW_OP_COMPONENT = 0x18,       /* C_Digest, ceremony */
+    KW_OP_DESTROY_KEY = 0x19,     /* C_Digest, ceremony */
+    KW_OP_SIGN_RECORD = 0x1A      /* C_Digest, ceremony */
 };
 #define KW_MECHANISM(operation) (KW_MECHANISM_BASE | (unsigned long)(operation))
 
@@ -137,9 +144,112 @@ enum kw_operation {
 #define KW_LOAD_ACT 16    /* 8, minutes since 1970, 0 for none */
 #define KW_LOAD_IUT 24    /* 8 */
 #define KW_LOAD_KEY_LEN 32
-#define KW_LOAD_ZERO 33  /* 7 */
-#define KW_LOAD_KEY 40   /* 20, the rest zero */
-#define KW_LOAD_ZERO2 60 /* 4 */
+#define KW_LOAD_SOURCE 33
+#define KW_LOAD_HAS_EXPECTED 34
+#define KW_LOAD_EXPECTED 35 /* 3: the check value that the key must have, or zeros */
+#define KW_LOAD_ZERO 38     /* 2 */
+#define KW_LOAD_KEY 40      /* 20, the rest zero */
+#define KW_LOAD_ZERO2 60    /* 4 */
+
+/* Where the key of a load-key item is. In production never in the item. */
+#define KW_SOURCE_ITEM 0
+#define KW_SOURCE_COMPONENTS 1 /* the components that were entered, xored here */
+#define KW_SOURCE_GENERATE 2   /* drawn here */
+
+/*
+ * Officers: who may approve what. Block of 1824 octets: count (1), zero (15), for each kind of ceremony how many must
+ * approve (16; the place is the kind), then 16 officers of 112 octets, those beyond the count zero: name (32 printable
+ * characters without blanks at the ends, zero padded), Ed25519 key (32), SHA-256 of the application of a FIDO2 key or
+ * zeros (32), valid from and until (8 each, minutes since 1970 UTC). Answer of KW_OP_OFFICERS: reason (2), zero (6),
+ * block. Item of KW_OP_SET_OFFICERS: block; its answer is a check-value answer.
+ */
+#define KW_OFFICERS_MAX 16
+#define KW_OFFICER_LEN 112
+#define KW_OFFICER_NAME_LEN 32
+#define KW_OFFICER_KEY 32
+#define KW_OFFICER_APPLICATION 64
+#define KW_OFFICER_FROM 96
+#define KW_OFFICER_UNTIL 104
+#define KW_OFFICERS_THRESHOLDS 16
+#define KW_OFFICERS_LIST 32
+#define KW_OFFICERS_LEN (KW_OFFICERS_LIST + KW_OFFICERS_MAX * KW_OFFICER_LEN)
+#define KW_OFFICERS_ANSWER_LEN (8 + KW_OFFICERS_LEN)
+
+enum kw_ceremony_kind {
+    KW_CEREMONY_INITIALISE = 1,
+    KW_CEREMONY_OFFICERS = 2,
+    KW_CEREMONY_LOAD_KEY = 3,
+    KW_CEREMONY_GENERATE_KEY = 4,
+    KW_CEREMONY_KEY_FILE = 5,
+    KW_CEREMONY_TABLES = 6,
+    KW_CEREMONY_BACKUP = 7,
+    KW_CEREMONY_RESTORE = 8,
+    KW_CEREMONY_DESTROY_KEY = 9,
+    KW_CEREMONY_HAND_OVER = 10,
+    KW_CEREMONY_LEASE = 11,
+    KW_CEREMONY_POLICY = 12
+};
+#define KW_CEREMONY_KINDS 12
+
+/*
+ * Begin-ceremony item: kind (1), number of actions (1), zero (6), SHA-256 of the plan (32), then 32 actions of 32
+ * octets, those beyond the number zero. An action is SHA-256 of an operation's code (1) and its item, with the key of
+ * a load-key item zeroed: nothing else can be done in this ceremony, and each action once. Answer: reason (2), needed
+ * approvals (1), enrolled officers (1), zero (4), nonce (32).
+ */
+#define KW_ACTIONS_MAX 32
+#define KW_BEGIN_KIND 0
+#define KW_BEGIN_COUNT 1
+#define KW_BEGIN_PLAN 8
+#define KW_BEGIN_ACTIONS 40
+#define KW_BEGIN_ITEM_LEN (KW_BEGIN_ACTIONS + KW_ACTIONS_MAX * 32)
+#define KW_BEGUN_ITEM_LEN 40
+#define KW_BEGUN_NEEDED 2
+#define KW_BEGUN_ENROLLED 3
+#define KW_BEGUN_NONCE 8
+
+/*
+ * Approve item: the officer's key (32), flags (1) and counter (4) of a FIDO2 signature or zeros, zero (3), Ed25519
+ * signature (64), as ssh-keygen -Y sign makes it with namespace "approval@keywatt.dev" and SHA-512 over the lines
+ *
+ *     keywatt approval 1 / module ID / kind N / plan HEX / actions HEX / nonce HEX
+ *
+ * each ended by LF, actions being SHA-256 over the actions. Answer: reason (2), approvals (1), needed (1), zero (12).
+ */
+#define KW_APPROVE_ITEM_LEN 104
+#define KW_APPROVE_FLAGS 32
+#define KW_APPROVE_COUNTER 33
+#define KW_APPROVE_ZERO 37 /* 3 */
+#define KW_APPROVE_SIGNATURE 40
+#define KW_APPROVED_COUNT 2
+#define KW_APPROVED_NEEDED 3
+
+/*
+ * Component item: number (1, from 1), of how many (1), offset (1), length of this part (1), length of the key (1: 8 or
+ * 20), zero (3), key of the officer who enters it (32), part (20, the rest zero), zero (4). Parts follow each other
+ * from offset 0; offset 0 begins the component anew. Answer: check-value answer; the value when the component is whole.
+ */
+#define KW_COMPONENT_ITEM_LEN 64
+#define KW_COMPONENT_TOTAL 1
+#define KW_COMPONENT_OFFSET 2
+#define KW_COMPONENT_PART 3
+#define KW_COMPONENT_KEY_LEN 4
+#define KW_COMPONENT_ZERO 5 /* 3 */
+#define KW_COMPONENT_OFFICER 8
+#define KW_COMPONENT_OCTETS 40
+#define KW_COMPONENT_ZERO2 60 /* 4 */
+#define KW_COMPONENTS_MAX 8
+
+/* Destroy-key item: SGC (6), KRN (1), zero (1). */
+#define KW_DESTROY_ITEM_LEN 8
+
+/*
+ * Sign-record item: SHA-256 of the record (32). Answer: as of sign-checkpoint. Signed by the audit key are the lines
+ *
+ *     keywatt record 1 / module ID / kind N / plan HEX / actions HEX / nonce HEX / approvals N of M / officer HEX …
+ *     / record HEX
+ */
+#define KW_RECORD_ITEM_LEN 32
 
 /* Install-tables item: name (32, zero padded), T1 (16), T2 (16), P (64); the answer is reason (2) and zeros, 16. */
 #define KW_TABLES_ITEM_LEN 128
@@ -257,7 +367,21 @@ enum kw_reason {
     KW_R_AUDIT_KEY_MISSING = 55,
     KW_R_LOG_INCONSISTENT = 56,
     /* Given by the module process, which keeps the log and hears of witnesses; never by this library. */
-    KW_R_LOG_NOT_WITNESSED = 57
+    KW_R_LOG_NOT_WITNESSED = 57,
+    KW_R_OFFICERS_INVALID = 58,
+    KW_R_OFFICERS_MISSING = 59,
+    KW_R_OFFICER_UNKNOWN = 60,
+    KW_R_OFFICER_NOT_VALID = 61,
+    KW_R_OFFICER_REPEATED = 62,
+    KW_R_SIGNATURE_WRONG = 63,
+    KW_R_CEREMONY_NOT_BEGUN = 64,
+    KW_R_CEREMONY_NOT_APPROVED = 65,
+    KW_R_ACTION_NOT_APPROVED = 66,
+    KW_R_COMPONENT_INVALID = 67,
+    KW_R_COMPONENTS_MISSING = 68,
+    KW_R_CHECK_VALUE_DIFFERS = 69,
+    KW_R_CLEAR_KEY_REFUSED = 70,
+    KW_R_KEY_UNKNOWN = 71
 };
 
 #endif

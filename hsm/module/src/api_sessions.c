@@ -43,6 +43,8 @@ CK_RV kw_C_OpenSession(CK_SLOT_ID slot, CK_FLAGS flags, CK_VOID_PTR application,
 static void log_out(void)
 {
     memset(&kw_the_module.audit, 0, sizeof kw_the_module.audit);
+    memset(&kw_the_module.officers, 0, sizeof kw_the_module.officers);
+    explicit_bzero(&kw_the_module.approval, sizeof kw_the_module.approval);
     kw_session_reset_all();
     kw_inner_logout(&kw_the_module.inner);
     kw_the_module.login = KW_LOGIN_NONE;
@@ -113,6 +115,8 @@ static CK_RV log_in(CK_UTF8CHAR_PTR pin, CK_ULONG length)
         rv = kw_keystore_read(&module->store, &module->inner, &module->config);
     if (rv == CKR_OK)
         rv = kw_audit_read(&module->audit, &module->inner);
+    if (rv == CKR_OK)
+        rv = kw_officers_read(&module->officers, &module->inner);
     if (rv != CKR_OK) {
         log_out();
         return rv;

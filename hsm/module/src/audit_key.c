@@ -110,14 +110,14 @@ CK_RV kw_audit_generate(struct kw_audit *audit, const struct kw_inner *inner)
     return rv == CKR_OK ? kw_audit_read(audit, inner) : rv;
 }
 
-static CK_RV sign(const struct kw_module *module, const uint8_t *text, CK_ULONG length, uint8_t signature[64])
+CK_RV kw_audit_sign(const struct kw_module *module, const uint8_t *text, size_t length, uint8_t signature[64])
 {
     const struct kw_inner *inner = &module->inner;
     CK_MECHANISM mechanism = {CKM_EDDSA, NULL, 0};
     CK_ULONG written = 64;
     CK_RV rv = inner->functions->C_SignInit(inner->session, &mechanism, module->audit.private_key);
     if (rv == CKR_OK)
-        rv = inner->functions->C_Sign(inner->session, (CK_BYTE_PTR)text, length, signature, &written);
+        rv = inner->functions->C_Sign(inner->session, (CK_BYTE_PTR)text, (CK_ULONG)length, signature, &written);
     return rv == CKR_OK && written != 64 ? CKR_DEVICE_ERROR : rv;
 }
 
@@ -156,10 +156,19 @@ CK_RV kw_make_audit_key(struct kw_module *module, uint8_t *answer)
         kw_put(answer + KW_AUDIT_REASON, KW_R_KEY_ALREADY_LOADED, 2);
         return CKR_OK;
     }
-    CK_RV rv = kw_audit_generate(&module->audit, &module->inner);
-    if (rv == CKR_OK)
-        show_key(&module->audit, answer);
-    return rv;
+    int place;
+    enum kw_reason reason;
+    CK_RV rv = kw_approval_of_action(module, KW_OP_MAKE_AUDIT_KEY, NULL, 0, &place, &reason);
+    if (rv != CKR_OK || reason != KW_OK) {
+        kw_put(answer + KW_AUDIT_REASON, reason, 2);
+        return rv;
+    }
+    rv = kw_audit_generate(&module->audit, &module->inner);
+    if (rv != CKR_OK)
+        return rv;
+    kw_approval_done(module, place);
+    show_key(&module->audit, answer);
+    return CKR_OK;
 }
 
 CK_RV kw_sign_checkpoint(struct kw_module *module, const uint8_t *item, uint8_t *answer)
@@ -183,7 +192,7 @@ CK_RV kw_sign_checkpoint(struct kw_module *module, const uint8_t *item, uint8_t 
         snprintf(text, sizeof text, "%s\n%llu\n%s\n", module->config.module_id, (unsigned long long)size, encoded);
     if (length <= 0 || (size_t)length >= sizeof text)
         return CKR_GENERAL_ERROR;
-    CK_RV rv = sign(module, (const uint8_t *)text, (CK_ULONG)length, answer + KW_SIGNED_SIGNATURE);
+    CK_RV rv = kw_audit_sign(module, (const uint8_t *)text, (size_t)length, answer + KW_SIGNED_SIGNATURE);
     if (rv != CKR_OK)
         return rv;
     audit->has_signed = true;

@@ -43,12 +43,22 @@ static enum kw_reason read_record(const uint8_t *item, const struct kw_config *c
     enum kw_reason reason = kw_record_check(record);
     if (reason != KW_OK)
         return reason;
-    const uint8_t *octets = item + KW_LOAD_KEY;
     size_t length = record->dkga == 4 ? 20 : 8;
-    if (item[KW_LOAD_KEY_CHANGE] > 1 || !kw_all_zero(item + KW_LOAD_ZERO, 7) || !kw_all_zero(item + KW_LOAD_ZERO2, 4) ||
-        !kw_all_zero(octets + length, 20 - length))
+    bool in_item = item[KW_LOAD_SOURCE] == KW_SOURCE_ITEM;
+    if (item[KW_LOAD_KEY_CHANGE] > 1 || item[KW_LOAD_SOURCE] > KW_SOURCE_GENERATE || item[KW_LOAD_HAS_EXPECTED] > 1 ||
+        (item[KW_LOAD_HAS_EXPECTED] == 0 && !kw_all_zero(item + KW_LOAD_EXPECTED, 3)) ||
+        !kw_all_zero(item + KW_LOAD_ZERO, 2) || !kw_all_zero(item + KW_LOAD_ZERO2, 4) ||
+        !kw_all_zero(item + KW_LOAD_KEY + (in_item ? length : 0), 20 - (in_item ? length : 0)))
         return KW_R_REQUEST_MALFORMED;
-    if (item[KW_LOAD_KEY_LEN] != length || kw_all_zero(octets, length))
+    if (item[KW_LOAD_KEY_LEN] != length)
+        return KW_R_KEY_INVALID;
+    return in_item && config->profile == KW_PROFILE_PRODUCTION ? KW_R_CLEAR_KEY_REFUSED : KW_OK;
+}
+
+static enum kw_reason judge_key(const uint8_t *octets, const struct kw_config *config, struct kw_record *record)
+{
+    size_t length = record->dkga == 4 ? 20 : 8;
+    if (kw_all_zero(octets, length))
         return KW_R_KEY_INVALID;
     if (record->dkga == 2 && !has_odd_parity(octets, length))
         return KW_R_KEY_PARITY;
@@ -61,32 +71,69 @@ static enum kw_reason read_record(const uint8_t *item, const struct kw_config *c
     return KW_OK;
 }
 
-/* Check value and proof, from a session key of the same octets: the label must be whole when the key is written. */
-static CK_RV complete_record(const struct kw_module *module, const uint8_t *octets, struct kw_record *record)
+/* The key itself, from where the item says that it is. */
+static CK_RV take_key(const struct kw_module *module, const uint8_t *item, uint8_t octets[20], enum kw_reason *reason)
+{
+    const struct kw_components *components = &module->approval.components;
+    size_t length = item[KW_LOAD_KEY_LEN];
+    CK_RV rv = CKR_OK;
+    memset(octets, 0, 20);
+    switch (item[KW_LOAD_SOURCE]) {
+    case KW_SOURCE_COMPONENTS:
+        if (!kw_components_whole(components) || components->key_length != length)
+            *reason = KW_R_COMPONENTS_MISSING;
+        else
+            kw_components_combine(components, octets);
+        break;
+    case KW_SOURCE_GENERATE:
+        rv = module->inner.functions->C_GenerateRandom(module->inner.session, octets, (CK_ULONG)length);
+        if (length == 8)
+            kw_set_odd_parity(octets, 8);
+        break;
+    default:
+        memcpy(octets, item + KW_LOAD_KEY, length);
+    }
+    return rv;
+}
+
+CK_RV kw_check_value_of(const struct kw_module *module, uint8_t dkga, const uint8_t *octets, uint8_t value[3])
 {
     static const uint8_t zeros[8] = {0};
     uint8_t prefixed[21], digest[32] = {0};
     CK_OBJECT_HANDLE session_key;
-    CK_RV rv = kw_inner_create_key(&module->inner, record->dkga, octets, NULL, 0, &session_key);
-    if (rv != CKR_OK)
-        return rv;
-    if (record->dkga == 4) {
+    CK_RV rv, destroyed = CKR_OK;
+    if (dkga == 4) {
         prefixed[0] = 0x01;
         memcpy(prefixed + 1, octets, 20);
         rv = kw_inner_sha256(&module->inner, prefixed, sizeof prefixed, digest);
     } else {
+        rv = kw_inner_create_key(&module->inner, dkga, octets, NULL, 0, &session_key);
+        if (rv != CKR_OK)
+            return rv;
         rv = kw_inner_des(&module->inner, session_key, zeros, digest);
+        destroyed = module->inner.functions->C_DestroyObject(module->inner.session, session_key);
     }
-    memcpy(record->kcv, digest, sizeof record->kcv);
-    if (rv == CKR_OK)
-        rv = kw_keystore_proof(&module->inner, session_key, record, record->proof);
-    CK_RV destroyed = module->inner.functions->C_DestroyObject(module->inner.session, session_key);
+    memcpy(value, digest, 3);
     explicit_bzero(prefixed, sizeof prefixed);
     explicit_bzero(digest, sizeof digest);
     return rv != CKR_OK ? rv : destroyed;
 }
 
-static CK_RV store_key(struct kw_module *module, const uint8_t *octets, struct kw_record *record,
+/* Check value and proof, from a session key of the same octets: the label must be whole when the key is written. */
+static CK_RV complete_record(const struct kw_module *module, const uint8_t *octets, struct kw_record *record)
+{
+    CK_OBJECT_HANDLE session_key;
+    CK_RV rv = kw_check_value_of(module, record->dkga, octets, record->kcv);
+    if (rv == CKR_OK)
+        rv = kw_inner_create_key(&module->inner, record->dkga, octets, NULL, 0, &session_key);
+    if (rv != CKR_OK)
+        return rv;
+    rv = kw_keystore_proof(&module->inner, session_key, record, record->proof);
+    CK_RV destroyed = module->inner.functions->C_DestroyObject(module->inner.session, session_key);
+    return rv != CKR_OK ? rv : destroyed;
+}
+
+static CK_RV store_key(struct kw_module *module, const uint8_t *item, const uint8_t *octets, struct kw_record *record,
                        enum kw_reason *reason)
 {
     const struct kw_key *present = kw_keystore_find(&module->store, record->sgc, record->krn);
@@ -95,6 +142,10 @@ static CK_RV store_key(struct kw_module *module, const uint8_t *octets, struct k
     CK_RV rv = complete_record(module, octets, record);
     if (rv != CKR_OK)
         return rv;
+    if (item[KW_LOAD_HAS_EXPECTED] && memcmp(item + KW_LOAD_EXPECTED, record->kcv, 3) != 0) {
+        *reason = KW_R_CHECK_VALUE_DIFFERS;
+        return CKR_OK;
+    }
     if (present != NULL) {
         bool same = memcmp(present->record.proof, record->proof, KW_PROOF_LEN) == 0;
         *reason = same ? KW_R_KEY_ALREADY_LOADED : KW_R_KEY_EXISTS;
@@ -116,12 +167,25 @@ static CK_RV store_key(struct kw_module *module, const uint8_t *octets, struct k
 CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer)
 {
     struct kw_record record;
+    uint8_t octets[20] = {0};
     CK_RV rv = CKR_OK;
+    int place = -1;
     enum kw_reason reason = read_record(item, &module->config, &record);
     if (reason == KW_OK)
-        rv = store_key(module, item + KW_LOAD_KEY, &record, &reason);
+        rv = kw_approval_of_action(module, KW_OP_LOAD_KEY, item, KW_LOAD_ITEM_LEN, &place, &reason);
+    if (rv == CKR_OK && reason == KW_OK)
+        rv = take_key(module, item, octets, &reason);
+    if (rv == CKR_OK && reason == KW_OK)
+        reason = judge_key(octets, &module->config, &record);
+    if (rv == CKR_OK && reason == KW_OK)
+        rv = store_key(module, item, octets, &record, &reason);
+    explicit_bzero(octets, sizeof octets);
     if (rv != CKR_OK)
         return rv;
+    if (reason == KW_OK) {
+        kw_approval_done(module, place);
+        explicit_bzero(&module->approval.components, sizeof module->approval.components);
+    }
     kw_put(answer + KW_CHECKED_REASON, reason, 2);
     if (reason == KW_OK || reason == KW_R_KEY_ALREADY_LOADED) {
         answer[KW_CHECKED_ALGORITHM] = record.dkga == 4 ? KW_CHECK_ALGORITHM_SHA256_01 : KW_CHECK_ALGORITHM_DES_ZEROS;
@@ -165,12 +229,46 @@ CK_RV kw_install_tables(struct kw_module *module, const uint8_t *item, uint8_t *
         {CKA_LABEL, label, sizeof KW_TABLES_PREFIX - 1 + name_length},
         {CKA_VALUE, (void *)(item + KW_TABLES_NAME_LEN), KW_TABLES_OCTETS},
     };
-    CK_RV rv = kw_keystore_find_tables(inner, previous, 8, &count);
+    int place;
+    enum kw_reason reason;
+    CK_RV rv = kw_approval_of_action(module, KW_OP_INSTALL_TABLES, item, KW_TABLES_ITEM_LEN, &place, &reason);
+    if (rv != CKR_OK || reason != KW_OK) {
+        kw_put(answer + KW_CHECKED_REASON, reason, 2);
+        return rv;
+    }
+    rv = kw_keystore_find_tables(inner, previous, 8, &count);
     if (rv == CKR_OK)
         rv = inner->functions->C_CreateObject(inner->session, template, sizeof template / sizeof *template, &created);
     for (CK_ULONG i = 0; rv == CKR_OK && i < count; i++)
         rv = inner->functions->C_DestroyObject(inner->session, previous[i]);
+    if (rv == CKR_OK)
+        kw_approval_done(module, place);
     return rv == CKR_OK ? kw_keystore_read(&module->store, inner, &module->config) : rv;
+}
+
+CK_RV kw_destroy_key(struct kw_module *module, const uint8_t *item, uint8_t *answer)
+{
+    const struct kw_key *key = kw_keystore_find(&module->store, item, item[6]);
+    int place = -1;
+    enum kw_reason reason = KW_OK;
+    CK_RV rv = CKR_OK;
+    if (item[7] != 0)
+        reason = KW_R_REQUEST_MALFORMED;
+    else if (key == NULL)
+        reason = KW_R_KEY_UNKNOWN;
+    else
+        rv = kw_approval_of_action(module, KW_OP_DESTROY_KEY, item, KW_DESTROY_ITEM_LEN, &place, &reason);
+    if (rv == CKR_OK && reason == KW_OK) {
+        rv = module->inner.functions->C_DestroyObject(module->inner.session, key->inner);
+        if (rv == CKR_OK)
+            rv = kw_keystore_read(&module->store, &module->inner, &module->config);
+        if (rv == CKR_OK && kw_keystore_find(&module->store, item, item[6]) != NULL)
+            rv = CKR_DEVICE_ERROR;
+        if (rv == CKR_OK)
+            kw_approval_done(module, place);
+    }
+    kw_put(answer + KW_CHECKED_REASON, reason, 2);
+    return rv;
 }
 
 static CK_ULONG pin_length(const uint8_t *field)

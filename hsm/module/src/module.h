@@ -2,6 +2,7 @@
 #ifndef KW_MODULE_H
 #define KW_MODULE_H
 
+#include "approval.h"
 #include "audit_key.h"
 #include "config.h"
 #include "inner.h"
@@ -18,6 +19,8 @@ struct kw_module {
     struct kw_inner inner;
     struct kw_keystore store;
     struct kw_audit audit;
+    struct kw_officers officers;
+    struct kw_approval approval;
     struct kw_counters counters;
     enum kw_login login;
     bool self_test_passed; /* at login */

@@ -27,6 +27,13 @@ static const struct shape *shape_of(enum kw_operation operation)
     static const struct shape audit = {0, KW_AUDIT_KEY_LEN, false, true, true, true, 0};
     static const struct shape checkpoint = {KW_CHECKPOINT_ITEM_LEN, KW_SIGNED_ITEM_LEN, false, true, false, true, 1};
     static const struct shape make_audit = {0, KW_AUDIT_KEY_LEN, false, true, true, false, 0};
+    static const struct shape officers = {0, KW_OFFICERS_ANSWER_LEN, false, true, true, true, 0};
+    static const struct shape set_officers = {KW_OFFICERS_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape begin = {KW_BEGIN_ITEM_LEN, KW_BEGUN_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape approve = {KW_APPROVE_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape component = {KW_COMPONENT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape destroy = {KW_DESTROY_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape record = {KW_RECORD_ITEM_LEN, KW_SIGNED_ITEM_LEN, false, true, true, false, 1};
     switch (operation) {
     case KW_OP_ISSUE:
         return &issue;
@@ -52,6 +59,20 @@ static const struct shape *shape_of(enum kw_operation operation)
         return &checkpoint;
     case KW_OP_MAKE_AUDIT_KEY:
         return &make_audit;
+    case KW_OP_OFFICERS:
+        return &officers;
+    case KW_OP_SET_OFFICERS:
+        return &set_officers;
+    case KW_OP_BEGIN_CEREMONY:
+        return &begin;
+    case KW_OP_APPROVE:
+        return &approve;
+    case KW_OP_COMPONENT:
+        return &component;
+    case KW_OP_DESTROY_KEY:
+        return &destroy;
+    case KW_OP_SIGN_RECORD:
+        return &record;
     }
     return NULL;
 }
@@ -116,6 +137,20 @@ static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, 
         return kw_sign_checkpoint(module, item, answer);
     case KW_OP_MAKE_AUDIT_KEY:
         return kw_make_audit_key(module, answer);
+    case KW_OP_OFFICERS:
+        return kw_officers_operation(module, answer);
+    case KW_OP_SET_OFFICERS:
+        return kw_set_officers(module, item, answer);
+    case KW_OP_BEGIN_CEREMONY:
+        return kw_begin_ceremony(module, item, answer);
+    case KW_OP_APPROVE:
+        return kw_approve(module, item, answer);
+    case KW_OP_COMPONENT:
+        return kw_component(module, item, answer);
+    case KW_OP_DESTROY_KEY:
+        return kw_destroy_key(module, item, answer);
+    case KW_OP_SIGN_RECORD:
+        return kw_sign_record(module, item, answer);
     }
     return CKR_MECHANISM_INVALID;
 }

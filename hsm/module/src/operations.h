@@ -27,10 +27,34 @@ CK_RV kw_make_audit_key(struct kw_module *module, uint8_t *answer);
 CK_RV kw_sign_checkpoint(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_install_tables(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_officers_operation(struct kw_module *module, uint8_t *answer);
+CK_RV kw_set_officers(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_begin_ceremony(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_approve(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_component(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_destroy_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_sign_record(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_init_token(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 
 /* Known answers: of the ciphers and codecs, and (once logged in) of both derivations inside the inner library. */
 bool kw_self_test_pure(void);
 CK_RV kw_self_test_inner(const struct kw_inner *inner);
+
+/* Whether enough officers have approved the ceremony that is under way. */
+enum kw_reason kw_approval_open(const struct kw_module *module);
+
+/*
+ * Whether this very action may be done now: it is one of the approved ones and was not done. `place` is for
+ * kw_approval_done, once it is. Development without officers needs no approval.
+ */
+CK_RV kw_approval_of_action(const struct kw_module *module, enum kw_operation operation, const uint8_t *item,
+                            size_t length, int *place, enum kw_reason *reason);
+void kw_approval_done(struct kw_module *module, int place);
+
+/* The check value of a key's octets: 20 for DKGA04, 8 for DKGA02. */
+CK_RV kw_check_value_of(const struct kw_module *module, uint8_t dkga, const uint8_t *octets, uint8_t value[3]);
+
+/* Sign a text that was composed in this module with the audit key. */
+CK_RV kw_audit_sign(const struct kw_module *module, const uint8_t *text, size_t length, uint8_t signature[64]);
 
 #endif
