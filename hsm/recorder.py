@@ -6,7 +6,9 @@ down as it says it; all else comes from the request that the module worked on an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
@@ -16,7 +18,7 @@ from hsm.errors import CosignaturesRefused, FrameInvalid, HsmError, LogUnavailab
 from hsm.frames import Asker, pack_indices
 from hsm.keys import KeyReference
 from hsm.log import leaves
-from hsm.log.checkpoints import WITNESSED, Checkpoint
+from hsm.log.checkpoints import FORKED, WITNESSED, Checkpoint
 from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, PolicyInvalid
 from hsm.log.leaves import LeafType
 from hsm.log.merkle import Frontier
@@ -181,6 +183,7 @@ class Recorder:
 
         Raises:
             CosignaturesRefused: it is not, or they are not witnesses of the policy.
+            ModuleFault: it proves that this log was put back, or that there are two of it.
             LogUnavailable: it could not be kept; rules that demand it are met all the same.
         """
         if self._gate is None:
@@ -206,12 +209,18 @@ class Recorder:
 
     def tick(self) -> None:
         """Sign a checkpoint if one is due."""
-        if monotonic() < self._checkpoint_at or self._writer is None:
+        if self._writer is None or (monotonic() < self._checkpoint_at and not self._is_crowded(self._writer)):
             return
         try:
             self.checkpoint()
         except (LogUnavailable, HsmError) as error:
             self._log("checkpoint-failed", reason=error.reason, detail=error)
+
+    def _is_crowded(self, writer: LogWriter) -> bool:
+        """Tell whether so much was added since the last checkpoint that rules about witnesses would soon be unmet."""
+        limit = None if self._gate is None else self._gate.entries_max
+        signed = 0 if self._checkpoint is None else self._checkpoint[0]
+        return limit is not None and writer.size - signed > limit // 4
 
     def _open_gate(self, demands: WitnessDemands) -> WitnessGate:
         policy = demands.read_policy()
@@ -249,7 +258,9 @@ class Recorder:
         if not is_ours:
             # This module signed it, and the log does not have it: the log was put back, or there are two of it.
             self._log("log-forked", signed=checkpoint.size, entries=writer.size)
-            raise CosignaturesRefused(f"this module signed {checkpoint.size} entries that its log does not begin with")
+            with contextlib.suppress(LogError):
+                writer.put(FORKED, note.pack())
+            raise ModuleFault(f"this module signed {checkpoint.size} entries that its log does not begin with")
         return checkpoint.size, gate.take(checkpoint.size, note)
 
     def _append(self, entries: Sequence[bytes]) -> int:
@@ -315,6 +326,8 @@ class Recorder:
                 tables=status.tables_digest.hex(),
                 tables_name=status.tables_name,
                 token_serial=status.token_serial,
+                # No checkpoint of this start was ever cosigned before, whatever disk and clock were put back to.
+                nonce=os.urandom(16).hex(),
                 torn=writer.is_torn or None,
                 keys=len(keys),
                 keys_digest=hashlib.sha256(leaves.encode(keys)).hexdigest(),

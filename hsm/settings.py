@@ -27,7 +27,8 @@ class WitnessRuleSettings(BaseModel):
         tokens: ``*``, a class such as ``2``, or class and subclass such as ``0.4``; key-change tokens are 2.3 and on.
         quorum: name of a witness or group of the policy; without it the policy's own quorum.
         max_age_seconds: how old the cosignatures may be.
-        max_entries: how many entries of the log may follow the cosigned checkpoint.
+        max_entries: how many entries of the log may follow the cosigned checkpoint, 2,000 or more; a checkpoint is
+            signed early when a quarter of them are there.
         after_start: whether the checkpoint must cover the start of the worker, so that a log that was put back while
             the module was off is found before the first token.
     """
@@ -37,7 +38,7 @@ class WitnessRuleSettings(BaseModel):
     tokens: list[Annotated[str, Field(pattern=f"^({TOKENS.pattern})$")]] = Field(min_length=1)
     quorum: str | None = None
     max_age_seconds: float = Field(default=600, ge=1, le=31 * 86_400)
-    max_entries: int = Field(default=100_000, ge=1, le=1_000_000_000)
+    max_entries: int = Field(default=100_000, ge=2_000, le=1_000_000_000)
     after_start: bool = True
 
 

@@ -29,6 +29,11 @@ _CANDIDATES_MAX = 8
 _AHEAD_SECONDS = 300
 
 
+def _boot_time() -> float:
+    """Seconds since the machine started, also those that it slept."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WitnessRule:
     """A demand on tokens.
@@ -125,7 +130,7 @@ class WitnessGate:
         policy: WitnessPolicy,
         rules: Sequence[WitnessRule],
         now: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        steady: Callable[[], float] = _boot_time,
     ) -> None:
         self._log = log
         self._policy = policy
@@ -133,6 +138,8 @@ class WitnessGate:
         self._now = now
         self._steady = steady
         self._candidates: dict[int, _Cosigned] = {}
+        self._begun = now(), steady()
+        self._newest_time = 0
 
     def take(self, size: int, note: Note) -> Note:
         """Take in cosignatures of a checkpoint that was proven to be this log's; return it with all that are known.
@@ -144,19 +151,20 @@ class WitnessGate:
         Raises:
             CosignaturesRefused: no witness of the policy has cosigned it, or one has not signed what it should have.
         """
+        latest = self._time() + _AHEAD_SECONDS
         try:
-            times = self._policy.cosigned(note)
+            times = {name: seconds for name, seconds in self._policy.cosigned(note).items() if seconds <= latest}
         except LogError as error:
             raise CosignaturesRefused(str(error)) from error
         if not times:
-            raise CosignaturesRefused("no witness of the policy has cosigned this")
+            raise CosignaturesRefused("no witness of the policy has cosigned this, or in the future only")
         known = {witness.key.key_id: witness.key.name for witness in self._policy.witnesses.values()}
         cosignatures = [one for one in note.signatures if known.get(one.key_id) == one.name]
         held = self._candidates.get(size)
         if held is None:
             # What strangers signed, or the appliance says they did, is left out.
-            own = tuple(one for one in note.signatures if (one.name, one.key_id) == (self._log.name, self._log.key_id))
-            held = _Cosigned(note=Note(text=note.text, signatures=own))
+            own = [one for one in note.signatures if (one.name, one.key_id) == (self._log.name, self._log.key_id)][:1]
+            held = _Cosigned(note=Note(text=note.text, signatures=tuple(own)))
         steady = self._steady()
         for name, seconds in times.items():
             if seconds > held.times.get(name, -1):
@@ -166,9 +174,14 @@ class WitnessGate:
                     [one for one in cosignatures if (one.name, one.key_id) == (key.name, key.key_id)][-1:]
                 )
         self._candidates[size] = held
-        for old in sorted(self._candidates)[:-_CANDIDATES_MAX]:
-            del self._candidates[old]
+        self._newest_time = max(self._newest_time, *held.times.values())
+        self._forget()
         return held.note
+
+    @property
+    def entries_max(self) -> int | None:
+        """The smallest number of entries that a rule lets follow a cosigned checkpoint; None without rules."""
+        return min((rule.max_entries for rule in self._rules), default=None)
 
     def newest(self) -> tuple[int, Note] | None:
         """Return the largest checkpoint that the policy's quorum has cosigned, with its size."""
@@ -181,11 +194,14 @@ class WitnessGate:
         Args:
             operation: issuing or key change; nothing else is held up.
             request: the batch.
-            size: entries of the log.
+            size: entries of the log; those of the batch are added.
             start: how many of them there were when this worker had begun.
         """
-        unmet = [rule for rule in self._rules if not self._is_met(rule, size, start)]
-        if not unmet or operation not in (Operation.ISSUE, Operation.KEY_CHANGE):
+        if not self._rules or operation not in (Operation.ISSUE, Operation.KEY_CHANGE):
+            return frozenset()
+        after = size + (len(request) - HEADER_LENGTH) // _CLASSES.size
+        unmet = [rule for rule in self._rules if not self._is_met(rule, after, start)]
+        if not unmet:
             return frozenset()
         items = [request[at : at + _CLASSES.size] for at in range(HEADER_LENGTH, len(request), _CLASSES.size)]
         return frozenset(
@@ -194,16 +210,28 @@ class WitnessGate:
             if any(rule.covers(*kind) for kind in _kinds(operation, item) for rule in unmet)
         )
 
+    def _time(self) -> float:
+        """POSIX time that does not go back, however the clock is set while this worker runs."""
+        wall, steady = self._begun
+        return max(self._now(), wall + self._steady() - steady, self._newest_time)
+
+    def _forget(self) -> None:
+        """Keep the newest few, and of each quorum the newest that has it."""
+        kept = set(sorted(self._candidates)[-_CANDIDATES_MAX:])
+        for quorum in {None, *(rule.quorum for rule in self._rules)}:
+            met = [size for size, held in self._candidates.items() if self._policy.is_met(held.times, quorum)]
+            kept.update(sorted(met)[-1:])
+        self._candidates = {size: held for size, held in self._candidates.items() if size in kept}
+
     def _is_met(self, rule: WitnessRule, size: int, start: int) -> bool:
-        now, steady = self._now(), self._steady()
+        now, steady = self._time(), self._steady()
         for covered, held in self._candidates.items():
             if size - covered > rule.max_entries or (rule.after_start and covered < start):
                 continue
             recent = {
                 name
                 for name, seconds in held.times.items()
-                if -_AHEAD_SECONDS <= now - seconds <= rule.max_age_seconds
-                and steady - held.heard[name] <= rule.max_age_seconds
+                if now - seconds <= rule.max_age_seconds and steady - held.heard[name] <= rule.max_age_seconds
             }
             if self._policy.is_met(recent, rule.quorum):
                 return True

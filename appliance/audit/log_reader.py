@@ -115,10 +115,12 @@ class LogReader:
         """
         key = await self._verifier_key()
         octets = await self._client.checkpoint() if fresh else None
+        # As it was before the reading: another reading may overtake this one.
+        largest = self._largest
         snapshot = await asyncio.to_thread(self._open, key, octets)
-        if snapshot.size < self._largest:
-            raise LogUnreadable(f"the log's checkpoint covers {snapshot.size} entries, one before {self._largest}")
-        self._largest = snapshot.size
+        if snapshot.size < largest:
+            raise LogUnreadable(f"the log's checkpoint covers {snapshot.size} entries, one before {largest}")
+        self._largest = max(self._largest, snapshot.size)
         return snapshot
 
     async def witnessed(self) -> Snapshot:
@@ -173,9 +175,12 @@ class LogReader:
         return self._key[1]
 
     def _open_witnessed(self, key: VerifierKey) -> Snapshot | None:
-        if not (self._folder / WITNESSED).exists():
-            return None
-        return self._open(key, None, WITNESSED)
+        try:
+            return self._open(key, None, WITNESSED)
+        except LogUnreadable as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def _open(self, key: VerifierKey, octets: bytes | None, name: str = CHECKPOINT) -> Snapshot:
         try:

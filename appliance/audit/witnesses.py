@@ -80,6 +80,7 @@ class WitnessRounds:
             self._tls = ssl.create_default_context(cafile=settings.ca)
         except OSError as error:
             raise ConfigurationInvalid(f"audit.witnesses.ca: {settings.ca}: {error}") from error
+        self._pinned: tuple[Note, float] | None = None
         self._states = [_State(name, one) for name, one in policy.witnesses.items() if one.url is not None]
 
     async def run(self) -> None:
@@ -123,7 +124,7 @@ class WitnessRounds:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                note = await asyncio.to_thread(self._newest)
+                note = await self._target()
                 is_stale = loop.time() - state.cosigned_at > self._settings.refresh_seconds
                 if note.text != state.cosigned or is_stale:
                     async with asyncio.timeout(self._settings.timeout_seconds):
@@ -139,6 +140,22 @@ class WitnessRounds:
                 _ail(state, _NotCosignedError(f"unexpected: {type(error).__name__}"))
                 await asyncio.sleep(_BACKOFF_MAX)
 
+    async def _target(self) -> Note:
+        """Return the checkpoint that all witnesses are to cosign now: a quorum counts on one and the same.
+
+        The next one is taken when all who can be reached have cosigned this one, or have had their time.
+        """
+        newest = await asyncio.to_thread(self._newest)
+        now = asyncio.get_running_loop().time()
+        pinned, since = self._pinned or (newest, now)
+        is_done = all(state.cosigned == pinned.text or state.trouble for state in self._states)
+        if self._pinned is None or (
+            newest.text != pinned.text and (is_done or now - since > self._settings.timeout_seconds)
+        ):
+            pinned, since = newest, now
+            self._pinned = pinned, since
+        return pinned
+
     def _newest(self) -> Note:
         """Return the newest checkpoint with the log's own signature alone. Blocking."""
         note = Note.parse(read_regular(self._folder / CHECKPOINT, NOTE_MAX))
@@ -152,6 +169,8 @@ class WitnessRounds:
         if status == httpx.codes.CONFLICT and kind == SIZE_TYPE:
             state.size = await self._size_of(body, checkpoint)
             status, kind, body = await self._submit(http, state, checkpoint, note)
+            if status == httpx.codes.CONFLICT and state.size == checkpoint.size:
+                raise _NotCosignedError("it saw another history of this size", alarming=True)
         if status == httpx.codes.UNPROCESSABLE_ENTITY:
             raise _NotCosignedError("it finds the log inconsistent with what it saw before", alarming=True)
         if status != httpx.codes.OK:
@@ -186,7 +205,8 @@ class WitnessRounds:
                 body += part
                 if len(body) > NOTE_MAX:
                     raise _NotCosignedError("its answer is too long")
-            return response.status_code, response.headers.get("content-type", ""), bytes(body)
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            return response.status_code, kind, bytes(body)
 
     def _proof(self, old: int, size: int) -> list[bytes]:
         return consistency_proof(old, size, TileReader(self._folder, size).node) if 0 < old < size else []

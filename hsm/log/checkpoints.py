@@ -17,6 +17,9 @@ CHECKPOINT = "checkpoint"
 WITNESSED = "checkpoint.witnessed"
 """Name of the file that holds the newest one that the quorum of the witness policy has cosigned."""
 
+FORKED = "checkpoint.forked"
+"""Name of the file that holds a checkpoint which this log signed and does not have: there is another history of it."""
+
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}")
 
 

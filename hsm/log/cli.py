@@ -106,6 +106,9 @@ def _log(arguments: argparse.Namespace) -> int:
         processes=arguments.processes,
         progress=_Bar(size),
     )
+    if arguments.all_witnessed and report.witnessed != report.size:
+        what = "not cosigned by witnesses from here on"
+        report.findings.append(Finding(what=what, index=report.witnessed))
     if arguments.json:
         print(json.dumps(_as_json(report), sort_keys=True))
         return _PROVEN if report.is_whole else _NOT_PROVEN
@@ -116,7 +119,10 @@ def _log(arguments: argparse.Namespace) -> int:
         print(f"  {kind:<10} {count:,}")
     for name, seconds in sorted(report.witnesses.items()):
         print(f"witness    {name}, {_time(seconds * 1000)}, {report.witnessed:,} entries")
-    return _show_findings(report.findings, f"all {report.size:,} entries, up to the root that {report.origin} signed")
+    subject = f"all {report.size:,} entries, up to the root that {report.origin} signed"
+    if report.witnesses:
+        subject += f"; witnesses have cosigned the first {report.witnessed:,}"
+    return _show_findings(report.findings, subject)
 
 
 def _as_json(report: Report) -> dict[str, object]:
@@ -184,6 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     log.add_argument("log", type=Path, help="folder of the log, or a copy of it")
     log.add_argument("--earlier", type=Path, action="append", default=[], help="a checkpoint that was seen before")
     log.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many work at once")
+    log.add_argument("--all-witnessed", action="store_true", help="refuse entries after the cosigned checkpoint")
     log.add_argument("--json", action="store_true", help="the report as JSON")
     log.set_defaults(work=_log)
     lines = commands.add_parser("export", parents=[common], help="an export, from entry 0 on")

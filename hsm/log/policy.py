@@ -21,6 +21,8 @@ from hsm.log.notes import COSIGNATURE, ED25519, Note, VerifierKey
 
 _COUNT = re.compile(r"[1-9][0-9]{0,3}")
 _NONE = "none"
+_WITNESSES_MAX = 32
+_DEPTH_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,7 @@ class _Reader:
         self.logs: list[VerifierKey] = []
         self.witnesses: dict[str, Witness] = {}
         self.groups: dict[str, Group] = {}
+        self._depths: dict[str, int] = {}
         self.quorum: str | None = None
         self.has_quorum = False
 
@@ -161,6 +164,8 @@ class _Reader:
             raise PolicyInvalid("the key of a witness makes cosignatures")
         if any(key.public == other.key.public for other in self.witnesses.values()):
             raise PolicyInvalid("two witnesses have the same key: one witness must not count twice")
+        if len(self.witnesses) == _WITNESSES_MAX:
+            raise PolicyInvalid(f"a policy has at most {_WITNESSES_MAX} witnesses")
         self.witnesses[self._fresh(name)] = Witness(key=key, url=url)
 
     def _group(self, name: str, count: str, members: list[str]) -> None:
@@ -174,6 +179,9 @@ class _Reader:
             threshold = int(count)
         if threshold > len(members):
             raise PolicyInvalid("a group demands more than it has members")
+        self._depths[name] = 1 + max(self._depths.get(member, 0) for member in known)
+        if self._depths[name] > _DEPTH_MAX:
+            raise PolicyInvalid(f"groups stand in groups at most {_DEPTH_MAX} deep")
         self.groups[self._fresh(name)] = Group(threshold=threshold, members=known)
 
     def _fresh(self, name: str) -> str:

@@ -90,6 +90,8 @@ class Receipt:
             NoteInvalid, CheckpointInvalid, ProofInvalid: it is not proven.
         """
         checkpoint = Checkpoint.open(self.checkpoint, key)
+        if policy.logs and key not in policy.logs:
+            raise ProofInvalid("the witness policy is for other logs")
         cosigned = policy.cosigned(self.checkpoint)
         if not policy.is_met(cosigned):
             raise ProofInvalid(f"{len(cosigned)} of the witnesses have signed, which is not enough")

@@ -106,8 +106,9 @@ def verify_log(
     note = _read_note(folder / CHECKPOINT, key, report)
     if note is None:
         return report
-    checkpoint = Checkpoint.parse(note.text)
     witnessed = _read_witnessed(folder, note, key, policy, report)
+    # In a copy of a log that grew meanwhile either may be the newer one; both are signed.
+    checkpoint = max((Checkpoint.parse(one.text) for one in (note, *witnessed)), key=lambda one: one.size)
     report.size, report.root = checkpoint.size, checkpoint.root
     roots: list[bytes] = []
     for part in _parts(folder, checkpoint.size, processes):
@@ -124,7 +125,8 @@ def verify_log(
     if report.is_whole:
         _verify_older_tiles(folder, checkpoint.size, report)
     if report.is_whole:
-        _compare_roots(folder, checkpoint, [*witnessed, *earlier], key, report)
+        others = [one for one in (note, *witnessed) if one.text != checkpoint.text]
+        _compare_roots(folder, checkpoint, [*others, *earlier], key, report)
     return report
 
 
@@ -156,6 +158,8 @@ def _read_witnessed(
         size = Checkpoint.parse(note.text).size
         if policy.is_met(cosigned) and (size, len(cosigned)) > (report.witnessed, len(report.witnesses)):
             report.witnessed, report.witnesses = size if cosigned else 0, cosigned
+    if policy.logs and key not in policy.logs:
+        report.findings.append(Finding(what="the witness policy is for other logs"))
     if not policy.is_met(report.witnesses):
         report.findings.append(Finding(what="no checkpoint here has been cosigned by enough witnesses"))
     return [] if beside is None else [beside]

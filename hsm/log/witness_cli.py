@@ -10,8 +10,10 @@ witness of c2sp.org/tlog-witness serves as well. Exit status: 0 stopped, 2 it ca
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
@@ -32,6 +34,7 @@ from hsm.log.witnessing import PATH, REQUEST_MAX, Answer, WitnessService, opened
 
 _STOPPED, _USAGE = 0, 2
 _PATIENCE_SECONDS = 10
+_CONNECTION_SECONDS = 15
 _CONNECTIONS_MAX = 64
 
 
@@ -75,8 +78,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Write nothing more."""
 
 
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+    # Those under way are waited for, so that no other process of this witness begins meanwhile.
+    daemon_threads = False
+    block_on_close = True
     request_queue_size = _CONNECTIONS_MAX
 
     def __init__(self, address: tuple[str, int], service: WitnessService, tls: ssl.SSLContext | None) -> None:
@@ -85,12 +95,23 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, partial(_Handler, service))
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Begin a thread for a connection; those beyond the limit wait for a place."""
-        self._places.acquire()
-        super().process_request(request, client_address)
+        """Begin a thread for a connection; those beyond the limit are turned away."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Work on one connection."""
+        """Work on one connection, for so long and no longer: one that drips would hold its place for ever."""
+        # Another name of the same connection: TLS takes the first one over.
+        connection = request.dup()
+        end = threading.Timer(_CONNECTION_SECONDS, partial(_cut, connection))
+        end.daemon = True
+        end.start()
         try:
             if self._tls is not None:
                 # In the connection's own thread: a client that says nothing holds up nobody else.
@@ -100,6 +121,8 @@ class _Server(ThreadingHTTPServer):
         except OSError:
             self.shutdown_request(request)
         finally:
+            end.cancel()
+            connection.close()
             self._places.release()
 
     def handle_error(self, *_: object) -> None:

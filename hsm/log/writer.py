@@ -5,6 +5,7 @@ FOLDER/tile/…       hash tiles and entry bundles
 FOLDER/state.json   how far the tiles are durable: size, root, and what the writer wants to remember
 FOLDER/checkpoint   the newest signed checkpoint, with the cosignatures of witnesses as they come in
 FOLDER/checkpoint.witnessed   the newest one that enough witnesses have cosigned
+FOLDER/checkpoint.forked   proof that this is not the only history: with it, nobody writes here any more
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from hsm.log import tiles
-from hsm.log.checkpoints import CHECKPOINT, Checkpoint
+from hsm.log.checkpoints import CHECKPOINT, FORKED, WITNESSED, Checkpoint
 from hsm.log.durable import flush_folder, replace_file, write_all
 from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, LogUnavailable, TileMissing
 from hsm.log.journal import JOURNAL_OCTETS, Journal, Record
@@ -263,7 +264,10 @@ class LogWriter:
             raise LogDamaged(str(error)) from error
         # What a failed flush left in the cache and not on the disk is written once more, under the eyes of fsync.
         self._fold()
-        self._compare_with_checkpoint()
+        if (self._folder / FORKED).exists():
+            raise LogDamaged(f"{FORKED} proves that there is another history of this log")
+        for name in (CHECKPOINT, WITNESSED):
+            self._compare_with_checkpoint(name)
 
     def _read_edge(self, size: int, root: bytes) -> None:
         reader = TileReader(self._folder, size)
@@ -287,14 +291,14 @@ class LogWriter:
                     raise LogDamaged(f"the last bundle of {size} entries does not fit its tile")
         self._frontier = Frontier(size, [reader.node(*place) for place in peaks_of(0, size)])
 
-    def _compare_with_checkpoint(self) -> None:
-        path = self._folder / CHECKPOINT
+    def _compare_with_checkpoint(self, name: str) -> None:
+        path = self._folder / name
         if not path.exists():
             return
         try:
             checkpoint = Checkpoint.parse(Note.parse(path.read_bytes()).text)
         except LogError as error:
-            raise LogDamaged(f"the checkpoint is unreadable: {error}") from error
+            raise LogDamaged(f"{name} is unreadable: {error}") from error
         if checkpoint.size > self.size:
             raise LogDamaged(f"a checkpoint of {checkpoint.size} entries was signed, the log has {self.size}")
         try:

@@ -219,6 +219,31 @@ async def test_a_witness_that_saw_the_log_before_is_asked_from_there(world: Worl
     assert [request.old for request in one.requests] == [0, 300]
 
 
+async def test_a_quorum_is_reached_though_checkpoints_change_faster_than_witnesses_answer(world: World) -> None:
+    slow, fast = await world.witness("slow"), await world.witness("fast")
+
+    async def reply_late(body: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.4)
+        answer = slow.service.add_checkpoint(body)
+        await send(writer, answer.status, answer.body, answer.content_type)
+
+    slow.reply = reply_late
+    world.run(world.rounds())
+
+    def both() -> set[str]:
+        cosigned = {
+            name: {note.text for note in world.module.notes if note.cosigned(one.signer.key)}
+            for name, one in (("slow", slow), ("fast", fast))
+        }
+        return cosigned["slow"] & cosigned["fast"]
+
+    end = asyncio.get_running_loop().time() + 15
+    while len(both()) < 3:
+        assert asyncio.get_running_loop().time() < end
+        world.grow(1)
+        await asyncio.sleep(0.03)
+
+
 async def test_an_idle_log_is_cosigned_anew(world: World) -> None:
     one = await world.witness("one")
     world.run(world.rounds(refresh_seconds=1))
@@ -275,6 +300,8 @@ async def test_bad_witnesses_hold_up_nobody_and_may_come_to_their_senses(world: 
     [
         (status(409, b"301\n", "text/x.tlog.size"), "it saw this log with 301 entries, now it has 300"),
         (status(422, b"no\n"), "inconsistent"),
+        (status(409, b"301\n", "Text/x.tlog.size; charset=utf-8"), "it saw this log with 301 entries"),
+        (status(409, b"300\n", "text/x.tlog.size"), "another history"),
     ],
 )
 async def test_a_witness_that_speaks_against_the_log_is_heard_every_time(world: World, reply: Reply, what: str) -> None:

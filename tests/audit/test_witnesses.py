@@ -242,8 +242,14 @@ def test_a_log_that_was_put_back_issues_nothing_and_is_told_of(witnessed: Witnes
         within(20, lambda: "inconsistent" in system.log("appliance"), "an alarm about another history")
         assert reason_of(client, probe()) == "LOG_NOT_WITNESSED"
     # What was cosigned of the true log proves to the module itself that this is not it.
-    assert offer(system, (truth / WITNESSED).read_bytes()) == "COSIGNATURES_REFUSED"
+    assert offer(system, (truth / WITNESSED).read_bytes()) == "MODULE_INTERRUPTED"
     assert "log-forked" in system.log("module")
+    # And for good: the proof lies beside the log, and no worker starts on it any more.
+    within(20, lambda: "checkpoint.forked proves" in system.log("module"), "a worker that refuses to start")
+    with system.client() as client:
+        assert reason_of(client, probe()).startswith("MODULE_")
+        with pytest.raises(ClientError):
+            client.call(client.vending.IssueMeterTestToken, meter_test())
     system.stop()
 
     put_back(truth, audit)

@@ -155,15 +155,50 @@ def test_a_clock_that_is_put_back_makes_nothing_recent(clocks: Clocks) -> None:
 
 def test_a_cosignature_from_the_future_is_none(clocks: Clocks) -> None:
     gate = clocks.gate(rule())
-    gate.take(10, cosigned(10, 0, 1, at=NOW + 1000))
+    with pytest.raises(CosignaturesRefused):
+        gate.take(10, cosigned(10, 0, 1, at=NOW + 1000))
     assert not is_free(gate)
+
+
+def test_one_that_was_withheld_until_the_clock_was_put_back_is_old(clocks: Clocks) -> None:
+    gate = clocks.gate(rule(age=60))
+    withheld = cosigned(10, 0, 1)
+    clocks.advance(86_400)
+    clocks.now = NOW
+    gate.take(10, withheld)
+    assert not is_free(gate)
+
+
+def test_a_start_knows_the_time_from_what_was_cosigned_before(clocks: Clocks) -> None:
+    gate = clocks.gate(rule(age=60))
+    gate.take(10, cosigned(10, 0, 1))
+    clocks.now -= 100
+    # A new worker, the clock put back a little: what is recalled says what time it was.
+    again = clocks.gate(rule(age=60))
+    again.take(10, cosigned(10, 0, 1))
+    again.take(9, cosigned(9, 0, 1, at=NOW - 61))
+    assert is_free(again)
+    assert not again.blocked(Operation.ISSUE, issue((0, 0)), 10, 10)
+    assert again.blocked(Operation.ISSUE, issue((0, 0)), 10, 11) == {0}
+
+
+def test_the_log_signs_once_in_a_note(clocks: Clocks) -> None:
+    gate = clocks.gate(rule())
+    note = checkpoint(10)
+    repeated = Note(text=note.text, signatures=note.signatures * 60)
+    gate.take(10, repeated.merged([WITNESSES[0].sign(note.text, NOW)]))
+    kept = gate.take(10, repeated.merged([WITNESSES[1].sign(note.text, NOW)]))
+    assert kept == cosigned(10, 0, 1)
 
 
 def test_too_many_entries_after_the_checkpoint(clocks: Clocks) -> None:
     gate = clocks.gate(rule(entries=100))
     gate.take(10, cosigned(10, 0, 1))
-    assert is_free(gate, size=110)
-    assert not is_free(gate, size=111)
+    assert is_free(gate, size=109)
+    # The batch itself counts.
+    assert not is_free(gate, size=110)
+    assert gate.blocked(Operation.ISSUE, issue(*[(0, 0)] * 11), 100, 5) == frozenset(range(11))
+    assert gate.entries_max == 100
 
 
 def test_the_start_of_this_worker_must_be_seen(clocks: Clocks) -> None:
@@ -205,11 +240,11 @@ def test_the_newest_that_is_cosigned_by_enough(clocks: Clocks) -> None:
     gate.take(10, cosigned(10, 0, 1))
     gate.take(20, cosigned(20, 0))
     assert gate.newest() == (10, cosigned(10, 0, 1))
-    for size in range(21, 40):
+    for size in range(21, 60):
         gate.take(size, cosigned(size, 0))
-    # Memory has an end.
-    assert gate.newest() is None
-    assert is_free(gate)
+    # Memory has an end, but not for the one that counts.
+    assert len(gate._candidates) == 9
+    assert gate.newest() == (10, cosigned(10, 0, 1))
 
 
 def test_demands_survive_the_command_line(tmp_path: Path) -> None:

@@ -104,6 +104,19 @@ def test_what_is_no_policy(text: str) -> None:
         WitnessPolicy.parse(text)
 
 
+def test_a_policy_has_an_end() -> None:
+    def line(number: int) -> str:
+        return f"witness w{number} {Signer.make(f'w{number}', COSIGNATURE, seed=number + 1).key}\n"
+
+    assert WitnessPolicy.parse("".join(map(line, range(32))) + "quorum none\n").witnesses
+    with pytest.raises(PolicyInvalid):
+        WitnessPolicy.parse("".join(map(line, range(33))) + "quorum none\n")
+    nested = line(0) + "group g0 any w0\n" + "".join(f"group g{n} any g{n - 1}\n" for n in range(1, 16))
+    assert WitnessPolicy.parse(nested + "quorum g15\n").is_met({"w0"})
+    with pytest.raises(PolicyInvalid):
+        WitnessPolicy.parse(nested + "group g16 any g15\nquorum g16\n")
+
+
 def test_an_error_names_its_line() -> None:
     with pytest.raises(PolicyInvalid, match="line 3"):
         WitnessPolicy.parse(f"# comment\nwitness a {A}\nwitness a {B}\nquorum a\n")

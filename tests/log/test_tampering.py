@@ -240,7 +240,24 @@ def test_a_quorum_may_lie_on_the_checkpoint_before(
     assert report.is_whole
     assert report.witnessed == Checkpoint.parse(older.text).size
     assert main(["log", str(log), "--key", str(SIGNER.key), "--witness", str(witness.key), "--quorum", "1"]) == 0
-    assert "witness    witness-1, " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "witness    witness-1, " in shown
+    assert "cosigned the first" in shown
+    # A copy of a log that grew meanwhile: the cosigned one is the newer.
+    newest = Note.parse((log / CHECKPOINT).read_bytes())
+    (log / WITNESSED).write_bytes(newest.merged([witness.sign(newest.text)]).pack())
+    (log / CHECKPOINT).write_bytes(older.pack())
+    grown = verify_log(log, SIGNER.key, policy=policy)
+    assert (grown.size, grown.witnessed, grown.findings) == (SIZE, SIZE, [])
+    (log / CHECKPOINT).write_bytes(newest.pack())
+    # What is not cosigned can be asked for, and a policy can be for another log.
+    (log / WITNESSED).write_bytes(older.merged([witness.sign(older.text)]).pack())
+    arguments = ["log", str(log), "--key", str(SIGNER.key), "--witness", str(witness.key), "--quorum", "1"]
+    assert main([*arguments, "--all-witnessed"]) == 1
+    assert main([*arguments, "--all-witnessed", "--json"]) == 1
+    (log.parent / "policy").write_text(f"log {Signer.make('other', seed=77).key}\nquorum none\n")
+    assert main([*arguments[:4], "--policy", str(log.parent / "policy")]) == 1
+    assert main([*arguments, "--policy", str(log.parent / "policy")]) == 2
     # One of another history, and one whose witness did not sign what it should have.
     other = SIGNER.checkpoint(Checkpoint.parse(older.text).size, bytes(32))
     (log / WITNESSED).write_bytes(other.merged([witness.sign(other.text)]).pack())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
 import os
 import signal
+import socket
 import ssl
+import stat
 import subprocess
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -217,6 +221,26 @@ def test_what_cannot_be_remembered_is_not_cosigned(
     assert service.add_checkpoint(request(log, 0, 300)).status == 200
 
 
+def test_what_is_there_but_perhaps_not_durable_is_written_again(
+    log: tuple[Path, dict[int, Note]], service: WitnessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's flush fails after the rename: the state is seen, but the power may take it away."""
+    flushed: list[int] = []
+    real = os.fsync
+
+    def fail_on_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, "injected")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail_on_folders)
+        assert service.add_checkpoint(request(log, 0, 300)).status == 500
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (flushed.append(descriptor), real(descriptor))[1])
+    assert service.add_checkpoint(request(log, 300, 300)).status == 200
+    assert len(flushed) == 2
+
+
 @pytest.mark.parametrize(
     "octets", [b"", b"{}", b"[]", b"rubbish", b'{"size":"1","root":""}', b'{"size":true,"root":"00"}', b"\xff"]
 )
@@ -282,11 +306,10 @@ def post(port: int, body: bytes, path: str = "/add-checkpoint", tls: ssl.SSLCont
         if tls is None
         else http.client.HTTPSConnection("localhost", port, timeout=20, context=tls)
     )
-    connection.request("POST", path, body)
-    answer = connection.getresponse()
-    found = answer.status, answer.read()
-    connection.close()
-    return found
+    with contextlib.closing(connection):
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 @pytest.fixture
@@ -315,6 +338,26 @@ def test_the_command_serves(log: tuple[Path, dict[int, Note]], tmp_path: Path, k
     # Another life of it goes on where this one ended.
     with serving(tmp_path) as port:
         assert post(port, request(log, 200, 300))[0] == 200
+
+
+def test_connections_that_drip_hold_up_nobody(
+    log: tuple[Path, dict[int, Note]], tmp_path: Path, key: VerifierKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(tmp_path) as port:
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(64)]
+        for connection in slow:
+            connection.sendall(b"POST /add-checkpoint HTTP/1.1\r\nContent-Length: 60000\r\n\r\n")
+        deadline, answered = time.monotonic() + 25, 0
+        while not answered and time.monotonic() < deadline:
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.send(b"x")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                answered = post(port, request(log, 0, 200))[0]
+            time.sleep(0.5)
+        assert answered == 200
+        for connection in slow:
+            connection.close()
 
 
 def test_the_command_serves_tls(log: tuple[Path, dict[int, Note]], tmp_path: Path, key: VerifierKey) -> None:
