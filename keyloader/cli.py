@@ -1,4 +1,4 @@
-"""The ``keyloader`` command line. This release: EA07 tables; ceremonies for keys come with the next ones."""
+"""The ``keyloader`` command line: ceremonies, and EA07 tables."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from rich.console import Console
 
 from hsm.errors import HsmError
 from hsm.requests import InstallTablesItem
-from keyloader import module_access, tables_file
+from keyloader import ceremony_cli, module_access, tables_file
 from keyloader.errors import KeyLoaderError
 from keyloader.token_store import TokenStore
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Load tables into the module's token.")
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Hold key ceremonies for the module's token."
+)
 tables_app = typer.Typer(no_args_is_help=True, help="EA07 tables from the STS Association.")
 app.add_typer(tables_app, name="sta-tables")
+app.command()(ceremony_cli.lint)
+app.command()(ceremony_cli.rehearse)
+app.command()(ceremony_cli.run)
+app.command(name="print")(ceremony_cli.print_script)
+app.command()(ceremony_cli.verify)
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -28,7 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @app.callback()
 def _main() -> None:
-    """Load tables into the module's token."""
+    """Hold key ceremonies for the module's token."""
 
 
 def _show(name: str, digest: str, *, installed: bool, as_json: bool) -> None:

@@ -38,3 +38,73 @@ class SignatureUnreadable(KeyLoaderError):
 
     reason = "SIGNATURE_UNREADABLE"
     hint = "Make keys with ssh-keygen -t ed25519 (or ed25519-sk), signatures with ssh-keygen -Y sign."
+
+
+class PlanInvalid(KeyLoaderError):
+    """A plan or site file that is no TOML, or has an unknown, wrong or contradicting field."""
+
+    reason = "PLAN_INVALID"
+    hint = "See the message for the field; docs/ceremonies.md has a sample plan of each type."
+
+
+class PlanChanged(KeyLoaderError):
+    """The plan is not the one that was confirmed."""
+
+    reason = "PLAN_NOT_CONFIRMED"
+    hint = "Compare the plan's digest with the one that was reviewed, and begin again."
+
+
+class ApprovalRefused(KeyLoaderError):
+    """Too few officers have approved."""
+
+    reason = "APPROVAL_REFUSED"
+    hint = "See the record for what was refused of whom; begin again with the right officers."
+
+
+class ComponentRefused(KeyLoaderError):
+    """A component was entered wrongly too often."""
+
+    reason = "COMPONENT_REFUSED"
+    hint = "Compare the check value on the envelope with the plan; begin again."
+
+
+class CeremonyStopped(KeyLoaderError):
+    """Those present ended the ceremony."""
+
+    reason = "CEREMONY_STOPPED"
+    hint = "The token store is as it was; begin again when ready."
+
+
+class StoreUnproven(KeyLoaderError):
+    """The new token store is not what it should be; it was not put in force."""
+
+    reason = "STORE_UNPROVEN"
+    hint = "The store in force is as it was. See the message; call the developers."
+
+
+class RecordInvalid(KeyLoaderError):
+    """A record that is not of its form, or that its signatures do not prove."""
+
+    reason = "RECORD_INVALID"
+    hint = "Compare it with the copy that the auditors keep."
+
+
+class TerminalMissing(KeyLoaderError):
+    """Something can be entered at a terminal only."""
+
+    reason = "TERMINAL_MISSING"
+    hint = "Run the ceremony at a terminal, not in a pipe or a job."
+
+
+class StoreNotBlank(KeyLoaderError):
+    """A token is to be initialised where one is in force."""
+
+    reason = "STORE_NOT_BLANK"
+    hint = "Initialise into an empty folder; a token in force is never wiped."
+
+
+class SiteFault(KeyLoaderError):
+    """Something that the site file names is not there or fails."""
+
+    reason = "SITE_FAULT"
+    hint = "See the message for the path; nothing was changed."

@@ -11,12 +11,13 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keyloader.errors import StoreBusy
 
 _NAME = re.compile(r"store-(\d{4})")
+_DRAFT = ".draft-"
 
 
 class TokenStore:
@@ -29,6 +30,11 @@ class TokenStore:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.link = root / "tokens"
+
+    @property
+    def current(self) -> Path | None:
+        """The store in force; None if there is none."""
+        return self.link.resolve() if self.link.exists() else None
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -50,20 +56,40 @@ class TokenStore:
             yield
 
     def _draft(self) -> Iterator[Path]:
-        path = self.root / f"store-{self._last_number() + 1:04d}"
+        final = self.root / f"store-{self._last_number() + 1:04d}"
+        path = self.root / f"{_DRAFT}{final.name}"
+        _remove(path)
         path.mkdir(mode=0o700)
         try:
             if self.link.exists():
                 shutil.copytree(self.link.resolve(), path, dirs_exist_ok=True)
                 _set_modes(path, directory=0o700, file=0o600)
             yield path
+            _set_modes(path, directory=0o500, file=0o400)
+            _sync_tree(path)
+            path.rename(final)
         except BaseException:
-            _set_modes(path, directory=0o700, file=0o600)
-            shutil.rmtree(path)
+            _remove(path)
             raise
-        _set_modes(path, directory=0o500, file=0o400)
-        _sync_tree(path)
-        self._point_to(path)
+        try:
+            self._point_to(final)
+        except BaseException:
+            _remove(final)
+            raise
+
+    def recover(self, orphans: Sequence[str] = ()) -> None:
+        """Remove what a kill left: drafts, and stores that were made and never put in force.
+
+        Args:
+            orphans: names of such stores, as their pending records have them; the one in force is never removed.
+        """
+        with self._locked():
+            current = None if self.current is None else self.current.name
+            for path in self.root.glob(f"{_DRAFT}*"):
+                _remove(path)
+            for name in orphans:
+                if _NAME.fullmatch(name) and name != current:
+                    _remove(self.root / name)
 
     def _last_number(self) -> int:
         matches = (_NAME.fullmatch(path.name) for path in self.root.iterdir())
@@ -87,6 +113,12 @@ def _set_modes(path: Path, *, directory: int, file: int) -> None:
         else:
             entry.chmod(file)
     path.chmod(directory)
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        _set_modes(path, directory=0o700, file=0o600)
+        shutil.rmtree(path)
 
 
 def _sync(path: Path) -> None:

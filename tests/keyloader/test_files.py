@@ -140,7 +140,7 @@ def test_one_ceremony_at_a_time(tmp_path: Path) -> None:
     with first.draft():
         with pytest.raises(StoreBusy), second.draft():
             pass
-        assert (tmp_path / "store-0001").is_dir()
+        assert (tmp_path / ".draft-store-0001").is_dir()
     assert second.link.resolve().name == "store-0001"
 
 

@@ -1,0 +1,187 @@
+"""Commands of ceremonies: lint, rehearse, run, print, verify.
+
+Exit status: 0 done, 1 refused or failed (the token store is as it was), 2 plan or site file wrong, 3 stopped by those
+present, 4 a record that is not proven.
+"""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from hsm.errors import HsmError
+from keyloader import paper, record, rehearsal
+from keyloader.approvals import TableSigner
+from keyloader.conduct import Conduct
+from keyloader.desk import Desk
+from keyloader.errors import CeremonyStopped, KeyLoaderError, PlanInvalid, RecordInvalid, TablesFileInvalid
+from keyloader.plan import PlanFile
+from keyloader.proquints import spell
+from keyloader.site import Site
+
+REFUSED, WRONG, STOPPED, NOT_PROVEN = 1, 2, 3, 4
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+T = TypeVar("T")
+
+PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan of the ceremony (TOML).")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what is wrong and what to do, and leave with the status that belongs to it."""
+    if isinstance(error, KeyLoaderError | HsmError):
+        errors.print(f"{error.reason}: {error}", style="bold", markup=False)
+        errors.print(f"  {error.hint}", markup=False)
+    else:
+        name = getattr(error, "filename", None) or ""
+        errors.print(f"{name}: {getattr(error, 'strerror', None) or error}", style="bold", markup=False)
+    match error:
+        case PlanInvalid() | TablesFileInvalid():
+            raise typer.Exit(WRONG)
+        case CeremonyStopped():
+            raise typer.Exit(STOPPED)
+        case RecordInvalid():
+            raise typer.Exit(NOT_PROVEN)
+        case _:
+            raise typer.Exit(REFUSED)
+
+
+def guarded(work: Callable[[], T]) -> T:
+    """Do it; no traceback ever reaches those at the table."""
+    try:
+        return work()
+    except (KeyLoaderError, HsmError, OSError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail(CeremonyStopped("ended at the keyboard"))
+
+
+def lint(plan: PlanPath, json: Json = False) -> None:
+    """Check a plan, and show what it does and the digest that is approved; touches no module."""
+
+    def work() -> tuple[PlanFile, list[str]]:
+        found = PlanFile.read(plan)
+        return found, [action.what for action in found.plan.ceremony.actions(found.folder)]
+
+    found, actions = guarded(work)
+    if json:
+        _print_json(
+            {"plan": str(plan), "sha256": found.digest.hex(), "kind": found.plan.ceremony.kind, "actions": actions}
+        )
+        return
+    desk = Desk(console)
+    desk.show_plan(found.plan.title, found.digest, found.plan.ceremony.script())
+    for action in actions:
+        desk.say(f"the module is asked to {action}")
+    desk.say("nothing is wrong with this plan")
+
+
+def rehearse(plan: PlanPath) -> None:
+    """Hold a ceremony on a throw-away token, with throw-away keys: the same code, nothing of it remains."""
+
+    def work() -> record.Verified:
+        found = PlanFile.read(plan)
+        desk = Desk(console, is_rehearsal=True)
+        with rehearsal.rehearsing(found, desk) as conduct:
+            return record.verify(record.read(conduct.hold()))
+
+    verified = guarded(work)
+    console.print(
+        f"REHEARSAL  went well: approved by {', '.join(verified.officers)}; nothing of it remains", markup=False
+    )
+
+
+def run(
+    plan: PlanPath,
+    site: Annotated[Path, typer.Option(help="Where this machine has things (TOML).")] = Path("/etc/keywatt/site.toml"),
+) -> None:
+    """Hold a ceremony: on a copy of the token store, which is put in force only if all went well."""
+
+    def work() -> tuple[Path, Path]:
+        found, place = PlanFile.read(plan), Site.read(site)
+        conduct = Conduct(
+            plan=found,
+            site=place,
+            desk=Desk(console),
+            signer=TableSigner(place.records),
+            ceremony=found.plan.ceremony,
+        )
+        path = conduct.hold()
+        done = record.read(path)
+        record.verify(done)
+        printed = path.with_suffix(".pdf")
+        paper.print_record(done, printed)
+        place.send_to_printer(printed)
+        return path, printed
+
+    path, printed = guarded(work)
+    console.print(f"Done. The record is {path}, to print and sign {printed}.", markup=False)
+
+
+def print_script(
+    plan: PlanPath,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PDF to write; must not exist.")] = Path("script.pdf"),
+) -> None:
+    """Write the script of a ceremony as A4 pages, with a box for time and initials at each step."""
+
+    def work() -> None:
+        found = PlanFile.read(plan)
+        found.plan.ceremony.actions(found.folder)
+        paper.print_script(found, output)
+
+    guarded(work)
+    console.print(str(output), markup=False)
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="RECORD", help="Record of a ceremony (JSON).")],
+    key: Annotated[str, typer.Option(help="Public audit key that is trusted, 64 hexadecimal digits.")] = "",
+    pdf: Annotated[Path | None, typer.Option(help="Write it as A4 pages too; must not exist.")] = None,
+    json: Json = False,
+) -> None:
+    """Prove a record: plan, approvals and seal fit each other; needs no module."""
+    try:
+        trusted = bytes.fromhex(key) if key else None
+    except ValueError:
+        raise typer.BadParameter("a key is 64 hexadecimal digits") from None
+    found = guarded(lambda: record.read(file))
+    verified = guarded(lambda: record.verify(found, trusted))
+    if pdf is not None:
+        path = pdf
+        guarded(lambda: paper.print_record(found, path))
+    fields = verified.fields
+    if json:
+        shown = {
+            "proven": True,
+            "outcome": fields["outcome"],
+            "officers": verified.officers,
+            "rehearsal": fields["rehearsal"],
+        }
+        _print_json(
+            shown | {"sha256": found.digest.hex(), "audit_key": verified.audit_key.hex(), "title": fields["title"]}
+        )
+        return
+    mark = "REHEARSAL  " if fields["rehearsal"] else ""
+    for name, value in (
+        ("title", fields["title"]),
+        ("outcome", fields["outcome"]),
+        ("module", fields["module"]["id"]),
+        ("plan", fields["plan_sha256"]),
+        ("approved by", ", ".join(verified.officers)),
+        ("audit key", f"{verified.audit_key.hex()}{'' if trusted else '  (compare it: none was given with --key)'}"),
+        ("record", found.digest.hex()),
+        ("in words", spell(found.digest)),
+    ):
+        console.print(f"{mark}{name:<12} {value}", markup=False)
+    console.print(f"{mark}proven: plan, approvals and seal fit each other", markup=False)
+
+
+def _print_json(value: dict[str, object]) -> None:
+    sys.stdout.write(json_format.dumps(value, sort_keys=True) + "\n")

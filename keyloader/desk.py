@@ -1,0 +1,163 @@
+"""The table at which a ceremony is held: what is shown, asked and typed. Plain where there is no terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+from collections.abc import Sequence
+from typing import TextIO, cast
+
+import segno
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from keyloader.ceremonies.base import SecretSink
+from keyloader.errors import CeremonyStopped, PlanChanged, TerminalMissing
+from keyloader.proquints import spell
+
+_GROUP = 4
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+_BACK = frozenset(b"\x7f\x08")
+_STOP = frozenset(b"\x03\x04\x1c")
+_CONFIRMED = 8
+
+
+class Desk:
+    """Questions and answers.
+
+    Args:
+        console: where things are shown.
+        source: where answers come from.
+        is_rehearsal: marks everything that is shown.
+    """
+
+    def __init__(self, console: Console, source: TextIO | None = None, *, is_rehearsal: bool = False) -> None:
+        self.console = console
+        self._source = sys.stdin if source is None else source
+        self.is_rehearsal = is_rehearsal
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        self.console.print(f"REHEARSAL  {text}" if self.is_rehearsal else text, markup=False)
+
+    def show_plan(self, title: str, digest: bytes, steps: Sequence[str]) -> None:
+        """Show what is to be done, and the plan's digest in three ways."""
+        heading = f"REHEARSAL: {title}" if self.is_rehearsal else title
+        body = "\n".join(f"{number:>2}. {step}" for number, step in enumerate(steps, 1))
+        self.console.print(Panel(Text(body), title=Text(heading), title_align="left"), soft_wrap=False)
+        text = digest.hex()
+        self.say("SHA-256 of the plan:")
+        for at in range(0, 64, 32):
+            self.say("    " + " ".join(text[place : place + 4] for place in range(at, at + 32, 4)))
+        words = spell(digest).split()
+        for start in (0, 8):
+            self.say("    " + " ".join(words[start : start + 8]))
+        if self.console.is_terminal:
+            segno.make(text, micro=False, error="l").terminal(out=cast("TextIO", self.console.file), compact=True)
+
+    def confirm_plan(self, digest: bytes) -> None:
+        """Have the end of the digest typed; raises PlanChanged unless it is that of the plan."""
+        text = digest.hex()
+        typed = self.ask(
+            f"Compare the digest with the one that was reviewed. Type its last {_CONFIRMED} characters to go on, "
+            "anything else to stop"
+        )
+        if typed.replace(" ", "").lower() != text[-_CONFIRMED:]:
+            raise PlanChanged("what was typed is not the end of this plan's digest")
+
+    def ask(self, question: str) -> str:
+        """Ask for a line; raises CeremonyStopped if there is none any more."""
+        self.console.print(f"{question}: ", end="", markup=False)
+        self._flush()
+        try:
+            line = self._source.readline()
+        except KeyboardInterrupt:
+            raise CeremonyStopped("ended at the keyboard") from None
+        if not line:
+            raise CeremonyStopped("no more answers: the terminal is gone")
+        return line.strip()
+
+    def confirm(self, question: str) -> bool:
+        """Ask a question until Yes or No is typed, in full."""
+        while True:
+            answer = self.ask(f"{question} Type Yes or No")
+            if answer in {"Yes", "No"}:
+                return answer == "Yes"
+
+    def choose(self, question: str, names: Sequence[str]) -> str:
+        """Have one of several names chosen by its number."""
+        self.say(question)
+        for number, name in enumerate(names, 1):
+            self.say(f"    {number}  {name}")
+        while True:
+            answer = self.ask(f"Number, 1 to {len(names)}")
+            if answer.isascii() and answer.isdigit() and 1 <= int(answer) <= len(names):
+                return names[int(answer) - 1]
+
+    def enter_secret(self, prompt: str, length: int, part: SecretSink) -> None:
+        """Have ``length`` octets entered as hexadecimal digits, without echo, four digits at a time.
+
+        Each four digits go to the sink as soon as they stand, and are overwritten here; backspace takes back digits of
+        the present four only. The screen is cleared before and after.
+
+        Raises:
+            TerminalMissing: standard input is no terminal.
+            CeremonyStopped: Ctrl-C or Ctrl-D.
+        """
+        descriptor = self._source.fileno()
+        if not os.isatty(descriptor):
+            raise TerminalMissing("a component is entered at a terminal only")
+        self._clear()
+        self.say(prompt)
+        self.say(
+            f"{length * 2} hexadecimal digits, nothing is shown but how many. Backspace within a group, Ctrl-C stops."
+        )
+        before = termios.tcgetattr(descriptor)
+        silent = termios.tcgetattr(descriptor)
+        silent[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
+        group = bytearray()
+        try:
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+            done = 0
+            while done < length:
+                self._read_group(descriptor, group, min(_GROUP, (length - done) * 2))
+                octets = bytes.fromhex(group.decode("ascii"))
+                part(done, octets)
+                done += len(octets)
+                self._wipe(group)
+                self.console.print(f"[{done * 2} of {length * 2}] ", end="", markup=False)
+                self._flush()
+        finally:
+            self._wipe(group)
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+            self._clear()
+
+    def _read_group(self, descriptor: int, group: bytearray, size: int) -> None:
+        stroke = bytearray(1)
+        while len(group) < size:
+            if os.readv(descriptor, [stroke]) != 1 or stroke[0] in _STOP:
+                raise CeremonyStopped("ended at the keyboard")
+            if stroke[0] in _BACK:
+                if group:
+                    group[-1] = 0
+                    del group[-1]
+            elif stroke[0] in _HEX:
+                group.append(stroke[0])
+            stroke[0] = 0
+
+    def _clear(self) -> None:
+        if self.console.is_terminal:
+            # The scrollback as well: what was shown to one officer is not for the next.
+            self.console.file.write("\x1b[H\x1b[2J\x1b[3J")
+            self._flush()
+
+    def _flush(self) -> None:
+        self.console.file.flush()
+
+    @staticmethod
+    def _wipe(octets: bytearray) -> None:
+        for place in range(len(octets)):
+            octets[place] = 0
+        octets.clear()

@@ -1,0 +1,81 @@
+"""The folder of records: numbered, never replaced; durable before the store that they speak of is put in force."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from keyloader.record import Record, read
+
+_NAME = re.compile(r"(\d{4})(?:-refused)?\.json(?:\.pending)?")
+_PENDING = ".pending"
+
+
+class RecordsFolder:
+    """Records below one folder: ``0001.json``, ``0002-refused.json`` and on.
+
+    Args:
+        folder: exists already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write_pending(self, record: Record) -> Path:
+        """Write a record that counts once its token store is in force; return its path. Raises OSError."""
+        return self._write(record, f"{self._next():04d}.json{_PENDING}")
+
+    def complete(self, pending: Path) -> Path:
+        """Let a record count."""
+        path = pending.with_name(pending.name.removesuffix(_PENDING))
+        pending.rename(path)
+        self._sync()
+        return path
+
+    def write_refused(self, record: Record) -> Path:
+        """Write the record of a ceremony that changed nothing; return its path. Raises OSError."""
+        return self._write(record, f"{self._next():04d}-refused.json")
+
+    def recover(self, current: Path | None) -> list[str]:
+        """Settle what a kill left: a pending record counts if its store is in force, and else is of no ceremony.
+
+        Returns:
+            Names of stores that were made and never put in force.
+        """
+        for draft in self._folder.glob("*.new"):
+            draft.unlink()
+        stores = []
+        for path in sorted(self._folder.glob(f"*{_PENDING}")):
+            store = str(read(path).fields.get("store_after"))
+            if current is not None and store == current.name:
+                self.complete(path)
+            else:
+                stores.append(store)
+                path.unlink()
+        return stores
+
+    def _next(self) -> int:
+        matches = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())
+        return max((int(match[1]) for match in matches if match), default=0) + 1
+
+    def _write(self, record: Record, name: str) -> Path:
+        path = self._folder / name
+        draft = path.with_name(name + ".new")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(record.pack())
+            file.flush()
+            os.fsync(descriptor)
+        # A record is never replaced: a link refuses where a rename would not.
+        os.link(draft, path)
+        draft.unlink()
+        self._sync()
+        return path
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
