@@ -22,7 +22,7 @@ C_SOURCES := $(wildcard hsm/module/src/*.[ch] hsm/module/include/*.h hsm/module/
 	tests/performance/*.c tests/support/*.c)
 
 DEBIAN_RUN := gcc libc6-dev libp11-kit-dev make pkg-config python3 python3-dev python3-venv softhsm2
-DEBIAN_TEST := clang-14 git golang-go golang-golang-x-mod-dev iproute2 libclang-rt-14-dev opensc postgresql-15 strace
+DEBIAN_TEST := clang-14 git golang-go golang-golang-x-mod-dev iproute2 libclang-rt-14-dev opensc openssh-client postgresql-15 strace
 DEBIAN_BENCH := libnghttp2-dev libssl-dev
 
 .PHONY: help demo serve certify test check lint format unit sanitize fuzz fuzz-short bench torture build lock clean debian-run debian-test

@@ -189,8 +189,6 @@ class Conduct:
         ceremony = Ceremony(session)
         fields = record.fields
         before = list(session.labels)
-        if self.is_rehearsal:
-            self.ceremony.prepare_rehearsal(ceremony)
         fields["keys_before"] = sorted(_shown(label) for label in session.labels)
         item = BeginItem(kind=self.ceremony.code, plan=self.plan.digest, actions=[action.digest for action in actions])
         begun = ceremony.begin(item)
@@ -264,7 +262,7 @@ class Conduct:
         session.reload_keys()
         proved = prove_keys(session)
         gone = set(before) - set(session.labels)
-        expected = 1 if isinstance(self.ceremony, DestroyKey) and not self.is_rehearsal else 0
+        expected = 1 if isinstance(self.ceremony, DestroyKey) else 0
         if len(gone) != expected:
             raise StoreUnproven(f"{len(gone)} keys of before are not there as they were, {expected} should be")
         stage.step("every key proves its record", keys=str(proved), unchanged=str(len(before) - len(gone)))

@@ -109,17 +109,18 @@ class Desk:
         descriptor = self._source.fileno()
         if not os.isatty(descriptor):
             raise TerminalMissing("a component is entered at a terminal only")
-        self._clear()
-        self.say(prompt)
-        self.say(
-            f"{length * 2} hexadecimal digits, nothing is shown but how many. Backspace within a group, Ctrl-C stops."
-        )
         before = termios.tcgetattr(descriptor)
         silent = termios.tcgetattr(descriptor)
         silent[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
         group = bytearray()
         try:
+            # Before anything is asked: what is typed ahead is neither shown nor taken.
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+            self._clear()
+            self.say(prompt)
+            self.say(
+                f"{length * 2} hexadecimal digits; only how many is shown. Backspace within a group, Ctrl-C stops."
+            )
             done = 0
             while done < length:
                 self._read_group(descriptor, group, min(_GROUP, (length - done) * 2))

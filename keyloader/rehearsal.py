@@ -62,7 +62,7 @@ def rehearsing(plan: PlanFile, desk: Desk) -> Iterator[Conduct]:
         if isinstance(ceremony, Initialise):
             ceremony = _with_keys(ceremony, keys)
         else:
-            _make_token(site, plan.plan.module, keys)
+            _make_token(site, plan.plan.module, keys, ceremony)
         yield Conduct(
             plan=plan, site=site, desk=desk, signer=RehearsalSigner(keys), ceremony=ceremony, is_rehearsal=True
         )
@@ -95,8 +95,8 @@ def _make_site(folder: Path, module: str) -> Site:
     return Site(token_folder=folder / "module", token_label=_LABEL, ceremony_config=config, records=folder / "records")
 
 
-def _make_token(site: Site, module: str, keys: dict[str, Ed25519PrivateKey]) -> None:
-    """Make a token with these officers, as an initialisation would have."""
+def _make_token(site: Site, module: str, keys: dict[str, Ed25519PrivateKey], rehearsed: CeremonyType) -> None:
+    """Make a token with these officers, as an initialisation would have, and with what the ceremony expects."""
     officers = [
         Officer(name=name, key=key.public_key().public_bytes_raw(), valid_from=0, valid_until=_FOR_EVER)
         for name, key in keys.items()
@@ -111,6 +111,7 @@ def _make_token(site: Site, module: str, keys: dict[str, Ed25519PrivateKey]) -> 
         session.open(_PIN)
         ceremony = Ceremony(session)
         ceremony.make_audit_key()
+        rehearsed.prepare_rehearsal(ceremony)
         digest = action_digest(Operation.SET_OFFICERS, item.pack())
         begin = BeginItem(kind=CeremonyKind.INITIALISE, plan=bytes(32), actions=[digest])
         text = approval_text(module, begin, ceremony.begin(begin).nonce)

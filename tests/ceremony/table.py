@@ -43,9 +43,8 @@ class Terminal:
         """Wait until something is shown that was not yet waited for; return what came before it."""
         end = time.monotonic() + seconds
         while (found := self.shown.find(text, self._seen)) < 0:
-            assert time.monotonic() < end and (self.read(0.2) or self.process.poll() is None), (
-                f"{text!r} was never shown:\n{self.shown[self._seen :]}"
-            )
+            if not self.read(0.2) and (time.monotonic() > end or self.process.poll() is not None):
+                raise AssertionError(f"{text!r} was never shown:\n{self.shown[self._seen :]}")
         before, self._seen = self.shown[self._seen : found], found + len(text)
         return before
 
