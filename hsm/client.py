@@ -127,6 +127,8 @@ class ModuleClient:
         """How often a connection was made; each one after the first is a reconnect."""
         self.peer_user: int | None = None
         """System user of the module process, once connected."""
+        self.generation = 0
+        """Changes when the module process takes over another token store."""
 
     async def issue(
         self, reference: KeyReference | None, items: Sequence[IssueItem], askers: Sequence[Asker] = ()
@@ -228,6 +230,7 @@ class ModuleClient:
             answer = await self._exchange(connection, Frame(kind=kind, correlation=next(self._correlations), body=body))
         finally:
             self._in_flight -= 1
+        self.generation = answer.generation
         if answer.kind is Kind.ERROR:
             raise frames.unpack_error(answer.body)
         if answer.kind is not kind:

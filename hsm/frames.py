@@ -1,6 +1,8 @@
 """Messages on the unix socket between appliance and module process: typed, length-prefixed, versioned.
 
-    length (4, of all that follows) version (1) kind (1) zero (2) correlation (8) body
+    length (4, of all that follows) version (1) kind (1) generation (2) correlation (8) body
+
+The generation of an answer changes when the worker takes over another token store; that of a request is zero.
 
 Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), for what is logged the
 askers (below), then a request of the functionality module. Answer bodies: what the module answered, then for what is
@@ -84,13 +86,14 @@ class Frame:
     kind: Kind
     correlation: int
     body: bytes
+    generation: int = 0
 
     def __repr__(self) -> str:
         return f"Frame(kind={self.kind.name}, correlation={self.correlation}, body=<{len(self.body)} octets>)"
 
     def pack(self) -> bytes:
         """Return the octets, length first."""
-        rest = _HEADER.pack(VERSION, self.kind, 0, self.correlation) + self.body
+        rest = _HEADER.pack(VERSION, self.kind, self.generation, self.correlation) + self.body
         return LENGTH.pack(len(rest)) + rest
 
     @classmethod
@@ -98,10 +101,10 @@ class Frame:
         """Read what follows the length; raises FrameInvalid for anything that is not exactly a frame."""
         if not _HEADER.size <= len(rest) <= FRAME_MAX:
             raise FrameInvalid("a frame has the wrong length")
-        version, kind, zero, correlation = _HEADER.unpack_from(rest)
-        if version != VERSION or zero != 0 or kind not in Kind.__members__.values():
+        version, kind, generation, correlation = _HEADER.unpack_from(rest)
+        if version != VERSION or kind not in Kind.__members__.values():
             raise FrameInvalid("a frame has an unknown version or kind")
-        return cls(kind=Kind(kind), correlation=correlation, body=rest[_HEADER.size :])
+        return cls(kind=Kind(kind), correlation=correlation, body=rest[_HEADER.size :], generation=generation)
 
 
 def check_length(prefix: bytes) -> int:

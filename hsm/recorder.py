@@ -14,6 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 from hsm.batch_leaves import leaves_of, now_milliseconds
+from hsm.ceremony_traces import CeremonyTraces
 from hsm.errors import CosignaturesRefused, FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
 from hsm.frames import Asker, pack_indices
 from hsm.keys import KeyReference
@@ -207,6 +208,30 @@ class Recorder:
             return frozenset()
         return self._gate.blocked(operation, request, self._require().size, self._started)
 
+    def take_over(self, session: ModuleSession, store: str) -> None:
+        """Go on with a session on another token store; write what is different. Raises ModuleFault, LogUnavailable."""
+        status = session.status()
+        public = session.audit_key()
+        if (status.module_id, public) != (self._status.module_id, self._key.public):
+            raise ModuleFault("the new token store is of another module, or has another audit key")
+        self._session, self._status = session, status
+        writer = self._require()
+        facts = self._facts(writer)
+        self._append([leaves.make(LeafType.RELOAD, now_milliseconds(), store=store, **self._state()), *facts])
+        self._keep_facts(writer)
+
+    def write_ceremonies(self, traces: CeremonyTraces) -> None:
+        """Write an entry for each record that has none yet. Raises LogUnavailable."""
+        writer = self._require()
+        known = writer.facts.get("ceremonies", 0)
+        if not isinstance(known, int):
+            raise ModuleFault("state.json is not what a writer leaves")
+        for number, said in traces.after(known):
+            self._append([leaves.make(LeafType.CEREMONY, now_milliseconds(), **said)])
+            writer.facts["ceremonies"] = number
+        if writer.facts.get("ceremonies", 0) != known:
+            self._keep_facts(writer)
+
     def tick(self) -> None:
         """Sign a checkpoint if one is due."""
         if self._writer is None or (monotonic() < self._checkpoint_at and not self._is_crowded(self._writer)):
@@ -307,32 +332,50 @@ class Recorder:
     # --- what is written at a start -----------------------------------------------------------------------------
 
     def _write_start(self, writer: LogWriter) -> None:
-        status, now = self._status, now_milliseconds()
-        keys = {str(key.reference): key.check_value.hex() for key in self._session.keys}
-        before, mode_before = writer.facts.get("keys", {}), writer.facts.get("mode")
-        if not isinstance(before, dict):
-            raise LogDamaged("state.json is not what a writer leaves")
+        status = self._status
+        facts = self._facts(writer)
         if writer.is_torn:
             self._log("log-torn", after=writer.size)
         entries = [
             leaves.make(
                 LeafType.START,
-                now,
+                now_milliseconds(),
                 module=status.module_id,
-                mode=status.mode.name.lower(),
                 profile=status.profile.name.lower(),
                 version=status.module_version,
                 source=status.source_digest.hex(),
-                tables=status.tables_digest.hex(),
-                tables_name=status.tables_name,
-                token_serial=status.token_serial,
                 # No checkpoint of this start was ever cosigned before, whatever disk and clock were put back to.
                 nonce=os.urandom(16).hex(),
                 torn=writer.is_torn or None,
-                keys=len(keys),
-                keys_digest=hashlib.sha256(leaves.encode(keys)).hexdigest(),
-            )
+                **self._state(),
+            ),
+            *facts,
         ]
+        self._append(entries)
+        self._keep_facts(writer)
+
+    def _check_values(self) -> dict[str, str]:
+        return {str(key.reference): key.check_value.hex() for key in self._session.keys}
+
+    def _state(self) -> dict[str, object]:
+        """Return what an entry says of the token."""
+        status, keys = self._status, self._check_values()
+        return {
+            "mode": status.mode.name.lower(),
+            "tables": status.tables_digest.hex(),
+            "tables_name": status.tables_name,
+            "token_serial": status.token_serial,
+            "keys": len(keys),
+            "keys_digest": hashlib.sha256(leaves.encode(keys)).hexdigest(),
+        }
+
+    def _facts(self, writer: LogWriter) -> list[bytes]:
+        """Return entries for what differs from what the log knows: the mode, and keys."""
+        status, keys, now = self._status, self._check_values(), now_milliseconds()
+        before, mode_before = writer.facts.get("keys", {}), writer.facts.get("mode")
+        if not isinstance(before, dict):
+            raise LogDamaged("state.json is not what a writer leaves")
+        entries = []
         if mode_before not in (None, status.mode.name.lower()):
             entries.append(leaves.make(LeafType.MODE, now, before=mode_before, after=status.mode.name.lower()))
         added = sorted(f"{name} {value}" for name, value in keys.items() if before.get(name) != value)
@@ -340,6 +383,12 @@ class Recorder:
         for start in range(0, max(len(added), len(removed)), _KEYS_IN_A_LEAF):
             end = start + _KEYS_IN_A_LEAF
             entries.append(leaves.make(LeafType.KEYS, now, added=added[start:end], removed=removed[start:end]))
-        self._append(entries)
-        writer.facts = {"keys": keys, "mode": status.mode.name.lower()}
-        writer.fold()
+        return entries
+
+    def _keep_facts(self, writer: LogWriter) -> None:
+        writer.facts |= {"keys": self._check_values(), "mode": self._status.mode.name.lower()}
+        try:
+            writer.fold()
+        except LogError as error:
+            self._give_up(error)
+            raise LogUnavailable(str(error)) from error

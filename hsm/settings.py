@@ -78,6 +78,20 @@ class LogSettings(BaseModel):
     witnesses: WitnessSettings | None = None
 
 
+class CeremonySettings(BaseModel):
+    """Ceremonies whose token stores this process takes over while it runs, and whose records go into its log.
+
+    Args:
+        token_link: the link that a ceremony moves: ``tokens`` in the key loader's ``token_folder``.
+        records: the key loader's ``records``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token_link: Path
+    records: Path
+
+
 class ModuleSettings(BaseModel):
     """The module process.
 
@@ -89,6 +103,7 @@ class ModuleSettings(BaseModel):
         library: the functionality module, unless it is the packaged one.
         client_users: names of the system users that may connect.
         log: see LogSettings.
+        ceremonies: see CeremonySettings; without it a new token store is seen at the next start.
         operation_deadline_seconds: a call of the library that takes longer ends the worker.
         start_deadline_seconds: the same for loading, login and self-tests.
     """
@@ -102,6 +117,7 @@ class ModuleSettings(BaseModel):
     library: Path | None = None
     client_users: list[str] = Field(min_length=1)
     log: LogSettings
+    ceremonies: CeremonySettings | None = None
     operation_deadline_seconds: float = Field(default=2.0, gt=0, le=60)
     start_deadline_seconds: float = Field(default=20.0, gt=0, le=300)
 

@@ -76,6 +76,9 @@ class Supervisor:
         command += ["--checkpoint-seconds", str(settings.log.checkpoint_seconds)]
         if settings.log.witnesses is not None:
             command += ["--witnesses", settings.log.witnesses.demands.pack()]
+        if settings.ceremonies is not None:
+            command += ["--token-link", str(settings.ceremonies.token_link)]
+            command += ["--records", str(settings.ceremonies.records)]
         for uid in self._allowed:
             command += ["--allow-user", str(uid)]
         descriptors = (self._listener.fileno(), heartbeat.descriptor)

@@ -13,9 +13,13 @@ import signal
 import socket
 import struct
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from hsm import frames, hardening, self_test
+from hsm.ceremony_traces import CeremonyTraces
 from hsm.errors import FrameInvalid, HsmError, LogUnavailable, ModuleFault, VendingKeyUnknown
 from hsm.frames import NOBODY, Asker, Frame, Kind
 from hsm.heartbeat import Heartbeat
@@ -35,6 +39,7 @@ EXIT_LOG = 5
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
+_SETTLED_NANOSECONDS = 1_000_000_000
 _MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange", "PKCS#11: MechanismInvalid"})
 _NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY})
 _WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY})
@@ -75,7 +80,52 @@ class Connection:
         end = self._frame_end
         rest = bytes(self.received[frames.LENGTH.size : end])
         del self.received[:end]
-        return Frame.unpack(rest)
+        frame = Frame.unpack(rest)
+        if frame.generation:
+            raise FrameInvalid("a request has a generation")
+        return frame
+
+
+class Ceremonies:
+    """Follows ceremonies: takes over a new token store between two requests, and has their records in the log.
+
+    Args:
+        traces: where to look.
+        reopen: opens a session on the store in force, after the one before was ended.
+    """
+
+    def __init__(self, traces: CeremonyTraces, reopen: Callable[[], ModuleSession]) -> None:
+        """Begin with the store that is in force now, and look at every record once."""
+        self._traces = traces
+        self._reopen = reopen
+        self._store = traces.store()
+        self._changed = -1
+
+    def follow(self, session: ModuleSession, recorder: Recorder) -> ModuleSession:
+        """Return the session to go on with.
+
+        Raises:
+            HsmError: the new store does not prove itself; this worker has no session any more.
+        """
+        store = self._traces.store()
+        if store and store != self._store:
+            log("token-store-changed", before=self._store, after=store)
+            session.finalize()
+            session = self._reopen()
+            proved = self_test.run(session)
+            recorder.take_over(session, store)
+            self._store = store
+            log("token-store-taken-over", store=store, keys_proved=proved)
+        changed = self._traces.changed()
+        if changed != self._changed:
+            try:
+                recorder.write_ceremonies(self._traces)
+            except LogUnavailable as error:
+                log("ceremony-not-recorded", detail=error)
+            else:
+                # Clocks of file systems tick slowly: what is written within the same tick would be missed.
+                self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
+        return session
 
 
 class Worker:
@@ -88,9 +138,12 @@ class Worker:
         listener: socket.socket,
         heartbeat: Heartbeat,
         allowed_users: frozenset[int],
+        ceremonies: Ceremonies | None = None,
     ) -> None:
         """Serve ``session`` to the peers in ``allowed_users`` (numeric user ids); what it does goes into the log."""
         self._session = session
+        self._ceremonies = ceremonies
+        self._generation = 0
         self._recorder = recorder
         self._heartbeat = heartbeat
         self._allowed = allowed_users
@@ -119,6 +172,9 @@ class Worker:
                     self._attend(connection, events)
             self._heartbeat.begin()
             self._recorder.tick()
+            if self._ceremonies is not None:
+                before, self._session = self._session, self._ceremonies.follow(self._session, self._recorder)
+                self._generation = (self._generation + (self._session is not before)) % 0x10000
             self._heartbeat.end()
         for connection in list(self._connections.values()):
             connection.stream.setblocking(True)
@@ -174,7 +230,8 @@ class Worker:
                     return
                 connection.received += self._room[:count]
             if not connection.unsent and (frame := connection.take_frame()) is not None:
-                connection.unsent += self._answer(frame, connection.peer_user).pack()
+                answer = self._answer(frame, connection.peer_user)
+                connection.unsent += replace(answer, generation=self._generation).pack()
             if connection.unsent:
                 sent = connection.stream.send(connection.unsent)
                 del connection.unsent[:sent]
@@ -302,6 +359,8 @@ def main() -> int:
     parser.add_argument("--allow-user", type=int, action="append", required=True)
     parser.add_argument("--log-folder", type=Path, required=True)
     parser.add_argument("--checkpoint-seconds", type=float, required=True)
+    parser.add_argument("--token-link", type=Path)
+    parser.add_argument("--records", type=Path)
     parser.add_argument("--witnesses", type=WitnessDemands.unpack)
     arguments = parser.parse_args()
     hardening.refuse_root()
@@ -310,11 +369,22 @@ def main() -> int:
     # The appliance's group may read the log, nobody else.
     os.umask(0o027)
     heartbeat = Heartbeat(arguments.heartbeat)
+
+    def reopen() -> ModuleSession:
+        try:
+            pin = read_pin(arguments.pin_file)
+        except OSError as error:
+            raise ModuleFault(f"the PIN cannot be read: {error.strerror}") from error
+        return ModuleSession(arguments.library).open(pin)
+
+    ceremonies = None
+    if arguments.token_link is not None:
+        ceremonies = Ceremonies(CeremonyTraces(token_link=arguments.token_link, records=arguments.records), reopen)
     try:
-        session = ModuleSession(arguments.library).open(read_pin(arguments.pin_file))
+        session = reopen()
         proved = self_test.run(session)
-    except (HsmError, OSError) as error:
-        log("start-failed", reason=getattr(error, "reason", type(error).__name__), detail=error)
+    except HsmError as error:
+        log("start-failed", reason=error.reason, detail=error)
         return EXIT_SELF_TEST
     try:
         recorder = Recorder(
@@ -330,7 +400,7 @@ def main() -> int:
         return EXIT_LOG
     heartbeat.end()
     listener = socket.socket(fileno=arguments.listener)
-    worker = Worker(session, recorder, listener, heartbeat, frozenset(arguments.allow_user))
+    worker = Worker(session, recorder, listener, heartbeat, frozenset(arguments.allow_user), ceremonies)
     signal.signal(signal.SIGTERM, worker.stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     heartbeat.set_ready()

@@ -74,7 +74,7 @@ def fill(template: str, target: Path, **values: str) -> None:
 
 
 def write_module_settings(state: Path, users: Users) -> None:
-    """Write the settings of the module process."""
+    """Write the settings of the module process, and where ceremonies are held."""
     lines = [
         f'socket = "{state}/run/module.sock"',
         f'module_config = "{state}/module.conf"',
@@ -84,9 +84,21 @@ def write_module_settings(state: Path, users: Users) -> None:
         "",
         "[log]",
         f'folder = "{state}/audit"',
+        "",
+        "[ceremonies]",
+        f'token_link = "{state}/module/tokens"',
+        f'records = "{state}/records"',
     ]
     (state / "module.toml").write_text("\n".join(lines) + "\n", "utf-8")
     (state / "module.toml").chmod(0o644)
+    lines = [
+        f'token_folder = "{state}/module"',
+        f'token_label = "{LABEL}"',
+        f'ceremony_config = "{state}/ceremony.conf"',
+        f'records = "{state}/records"',
+    ]
+    (state / "site.toml").write_text("\n".join(lines) + "\n", "utf-8")
+    (state / "site.toml").chmod(0o644)
 
 
 def set_up(state: Path, keys: Path, mode: str, utc_offset: str) -> Users:
@@ -97,6 +109,7 @@ def set_up(state: Path, keys: Path, mode: str, utc_offset: str) -> Users:
         raise SystemExit("SoftHSM is not installed: apt-get install softhsm2")
     make_folder(state, "root", "root", 0o755)
     make_folder(state / "module", users.module, users.module, 0o700)
+    make_folder(state / "records", users.module, users.module, 0o755)
     make_folder(state / "run", users.module, users.appliance, 0o750)
     # The appliance's group reads what is written here, and inherits it to what is made here.
     make_folder(state / "audit", users.module, users.appliance, 0o2750)

@@ -1,4 +1,4 @@
-"""What the appliance knows of its module: identity, zone, keys; read again after every reconnect."""
+"""What the appliance knows of its module: identity, zone, keys; read again after a reconnect or a ceremony."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class ModuleView:
     status: ModuleStatus
     keys: dict[KeyReference, VendingKey]
     connection: int
+    generation: int = 0
     origins: dict[tuple[int, Mark], Origin] = field(default_factory=dict)
 
     @property
@@ -44,7 +45,7 @@ class ModuleView:
 
 
 class ModuleCatalogue:
-    """Caches one reading for as long as the connection lasts: the worker reads its token once, at its start."""
+    """Caches one reading for as long as connection and generation last: the worker says when it reads another store."""
 
     def __init__(self, client: ModuleClient) -> None:
         self.client = client
@@ -54,13 +55,24 @@ class ModuleCatalogue:
     async def view(self) -> ModuleView:
         """Return the present reading; raises HsmError if the module does not answer."""
         view = self._view
-        if view is not None and view.connection == self.client.connections and self.client.is_connected:
+        client = self.client
+        if (
+            view is not None
+            and view.connection == client.connections
+            and view.generation == client.generation
+            and client.is_connected
+        ):
             return view
-        status, keys = await self.client.status(), await self.client.keys()
+        status, keys = await client.status(), await client.keys()
         identity = (status.module_id, status.mode, status.profile)
         if self._identity not in (None, identity):
             raise ModuleChanged("the module is another one, or in another mode, than when the appliance started")
         self._identity = identity
-        view = ModuleView(status=status, keys={key.reference: key for key in keys}, connection=self.client.connections)
+        view = ModuleView(
+            status=status,
+            keys={key.reference: key for key in keys},
+            connection=client.connections,
+            generation=client.generation,
+        )
         self._view = view
         return view

@@ -32,6 +32,8 @@ class LeafType(enum.StrEnum):
     STOP = "stop"
     MODE = "mode"
     KEYS = "keys"
+    RELOAD = "reload"
+    CEREMONY = "ceremony"
 
 
 _TYPES = frozenset(LeafType)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "keyloader")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -73,7 +74,7 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def at_terminal(arguments: Sequence[str], **environment: str) -> Iterator[Terminal]:
+def at_terminal(arguments: Sequence[str], user: dict[str, Any] | None = None, **environment: str) -> Iterator[Terminal]:
     """Run the key loader on a terminal of its own."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
@@ -83,6 +84,8 @@ def at_terminal(arguments: Sequence[str], **environment: str) -> Iterator[Termin
         stderr=slave,
         env=os.environ | {"COLUMNS": "100", "TERM": "xterm"} | environment,
         start_new_session=True,
+        cwd="/",
+        **(user or {}),
     )
     os.close(slave)
     try:
@@ -125,6 +128,7 @@ class Room:
     folder: Path
     officers: list[Officer]
     module: str = "lab"
+    user: dict[str, Any] | None = None
 
     @classmethod
     def make(cls, folder: Path, softhsm: str) -> Room:
@@ -209,7 +213,7 @@ def approve(terminal: Terminal, *officers: Officer) -> None:
 
 def hold(room: Room, plan: Path, *names: str) -> str:
     """Hold a ceremony in which nothing but approvals is asked; return what was shown."""
-    with at_terminal(["run", str(plan), "--site", str(room.site)]) as terminal:
+    with at_terminal(["run", str(plan), "--site", str(room.site)], room.user) as terminal:
         begin(terminal, plan)
         approve(terminal, *[room.officer(name) for name in names])
         assert terminal.end() == 0, terminal.shown

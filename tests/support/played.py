@@ -78,6 +78,7 @@ class PlayedModule:
     def __init__(self) -> None:
         self.status_now = STATUS
         self.connections = 1
+        self.generation = 0
         self.is_connected = True
         self.asked: list[IssueItem | KeyChangeItem] = []
         self.batches: list[int] = []
