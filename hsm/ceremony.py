@@ -50,6 +50,11 @@ class Ceremony:
         if session.status().mode is not Mode.CEREMONY:
             raise ModuleFault("the functionality module is not in ceremony mode")
 
+    @property
+    def session(self) -> ModuleSession:
+        """The session that it works with."""
+        return self._session
+
     def _answer(self, operation: Operation, item: Item) -> bytes:
         return self._session.operate(operation, pack_request(operation, [item]))[HEADER_LENGTH:]
 

@@ -10,7 +10,7 @@ import json as json_format
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,16 +21,20 @@ from keyloader.approvals import TableSigner
 from keyloader.conduct import Conduct
 from keyloader.desk import Desk
 from keyloader.errors import CeremonyStopped, KeyLoaderError, PlanInvalid, RecordInvalid, TablesFileInvalid
+from keyloader.inventory import take
 from keyloader.plan import PlanFile
 from keyloader.proquints import spell
 from keyloader.site import Site
+from keyloader.token_store import TokenStore
 
 REFUSED, WRONG, STOPPED, NOT_PROVEN = 1, 2, 3, 4
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 T = TypeVar("T")
+_SITE = Path("/etc/keywatt/site.toml")
 
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan of the ceremony (TOML).")]
+SitePath = Annotated[Path, typer.Option(help="Where this machine has things (TOML).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -98,10 +102,7 @@ def rehearse(plan: PlanPath) -> None:
     )
 
 
-def run(
-    plan: PlanPath,
-    site: Annotated[Path, typer.Option(help="Where this machine has things (TOML).")] = Path("/etc/keywatt/site.toml"),
-) -> None:
+def run(plan: PlanPath, site: SitePath = _SITE) -> None:
     """Hold a ceremony: on a copy of the token store, which is put in force only if all went well."""
 
     def work() -> tuple[Path, Path]:
@@ -123,6 +124,50 @@ def run(
 
     path, printed = guarded(work)
     console.print(f"Done. The record is {path}, to print and sign {printed}.", markup=False)
+
+
+def inventory(site: SitePath = _SITE, json: Json = False) -> None:
+    """Show what the token in force holds, read back from it; every key proves itself first."""
+
+    def work() -> dict[str, Any]:
+        return take(Site.read(site))
+
+    found = guarded(work)
+    if json:
+        _print_json(found)
+        return
+    for name in ("module", "token_serial", "store", "audit_key"):
+        console.print(f"{name.replace('_', ' '):<14} {found[name]}", markup=False)
+    console.print(f"{'tables':<14} {found['tables']['name']}, SHA-256 {found['tables']['sha256']}", markup=False)
+    console.print(f"{'stores':<14} {', '.join(found['stores'])}", markup=False)
+    for officer in found["officers"]:
+        kind = "FIDO2" if officer["fido2"] else "plain"
+        shown = f"{officer['name']}, {officer['valid_from']} to {officer['valid_until']}, {kind} {officer['key']}"
+        console.print(f"{'officer':<14} {shown}", markup=False)
+    if found["needed"]:
+        needed = ", ".join(f"{kind} {count}" for kind, count in found["needed"].items())
+        console.print(f"{'needed':<14} {needed}", markup=False)
+    for key in found["keys"]:
+        console.print(f"{'key':<14} " + " ".join(f"{name}={value}" for name, value in key.items()), markup=False)
+    console.print(f"{found['keys_proved']} keys, each proves its record", markup=False)
+
+
+def rollback(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="Name of the store, such as store-0003.")],
+    site: SitePath = _SITE,
+) -> None:
+    """Put another token store in force, usually the one before; the module's log tells of it."""
+
+    def work() -> str:
+        stores = TokenStore(Site.read(site).token_folder)
+        before = "none" if stores.current is None else stores.current.name
+        if Desk(console).ask(f"{store} is to take the place of {before}. Type {store} to go on") != store:
+            raise CeremonyStopped("the name was not typed")
+        stores.put_in_force(store)
+        return before
+
+    before = guarded(work)
+    console.print(f"{store} is in force; {before} is still there", markup=False)
 
 
 def print_script(

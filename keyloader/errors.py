@@ -44,7 +44,7 @@ class PlanInvalid(KeyLoaderError):
     """A plan or site file that is no TOML, or has an unknown, wrong or contradicting field."""
 
     reason = "PLAN_INVALID"
-    hint = "See the message for the field; docs/ceremonies.md has a sample plan of each type."
+    hint = "See the message for the field; docs/plans has a sample plan of each type."
 
 
 class PlanChanged(KeyLoaderError):

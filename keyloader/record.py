@@ -38,7 +38,7 @@ class Record:
     """A record while it is written; ``fields`` is what is sealed.
 
     Args:
-        fields: as in docs/ceremonies.md.
+        fields: as in docs/ceremony-guide.md.
         audit_key: public, 32 octets; empty if there was none to seal with.
         signature: of the audit key over :func:`hsm.officers.record_text`.
     """

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from keyloader.errors import StoreBusy
+from keyloader.errors import SiteFault, StoreBusy
 
 _NAME = re.compile(r"store-(\d{4})")
 _DRAFT = ".draft-"
@@ -76,6 +76,37 @@ class TokenStore:
         except BaseException:
             _remove(final)
             raise
+
+    @property
+    def names(self) -> list[str]:
+        """Every store, the oldest first."""
+        return sorted(path.name for path in self.root.iterdir() if _NAME.fullmatch(path.name))
+
+    @contextlib.contextmanager
+    def copy(self) -> Iterator[Path]:
+        """Yield a copy of the store in force to look into: SoftHSM rewrites what whoever may write logs in to."""
+        path = self.root / f"{_DRAFT}look"
+        with self._locked():
+            try:
+                _remove(path)
+                path.mkdir(mode=0o700)
+                shutil.copytree(self.link.resolve(), path, dirs_exist_ok=True)
+                _set_modes(path, directory=0o700, file=0o600)
+                yield path
+            finally:
+                _remove(path)
+
+    def put_in_force(self, name: str) -> None:
+        """Put a store of before, or after, in force.
+
+        Raises:
+            StoreBusy: a ceremony is under way.
+            SiteFault: there is no such store.
+        """
+        with self._locked():
+            if name not in self.names:
+                raise SiteFault(f"{self.root}: there is no token store {name}")
+            self._point_to(self.root / name)
 
     def recover(self, orphans: Sequence[str] = ()) -> None:
         """Remove what a kill left: drafts, and stores that were made and never put in force.

@@ -1,0 +1,92 @@
+"""What is not a ceremony: inventory, roll back, sample plans, help."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.ceremony.table import Room, at_terminal, run
+from tests.ceremony.test_ceremony import KEY_CHECK_VALUE, load, load_key
+from tests.ceremony.test_refusals import image
+
+PLANS = Path(__file__).parents[2] / "docs" / "plans"
+
+
+def test_an_inventory_is_read_back_from_the_token(room: Room) -> None:
+    load(room, load_key(room))
+    before = image(room.folder / "module")
+    found = json.loads(run("inventory", "--site", str(room.site), "--json").stdout)
+    assert found["module"] == "lab"
+    assert found["store"] == "store-0002"
+    assert found["stores"] == ["store-0001", "store-0002"]
+    assert [officer["name"] for officer in found["officers"]] == ["Alice", "Bob", "Carol"]
+    assert found["officers"][0]["valid_until"] == "2099-01-01"
+    assert found["needed"]["load-key"] == 2
+    (key,) = found["keys"]
+    assert (key["sgc"], key["krn"], key["kcv"].upper(), key["ken"]) == ("201457", "1", KEY_CHECK_VALUE, "255")
+    assert "proof" not in json.dumps(found)
+    shown = run("inventory", "--site", str(room.site))
+    assert shown.returncode == 0
+    assert "1 keys, each proves its record" in shown.stdout
+    assert image(room.folder / "module") == before
+
+
+def test_rolling_back_is_a_command(room: Room) -> None:
+    load(room, load_key(room))
+    arguments = ["rollback", "store-0001", "--site", str(room.site)]
+    with at_terminal(arguments) as terminal:
+        terminal.answer("Type store-0001 to go on: ", "yes")
+        assert terminal.end() == 3
+    assert (room.folder / "module" / "tokens").readlink() == Path("store-0002")
+    with at_terminal(arguments) as terminal:
+        terminal.answer("Type store-0001 to go on: ", "store-0001")
+        assert terminal.end() == 0
+    assert (room.folder / "module" / "tokens").readlink() == Path("store-0001")
+    assert json.loads(run("inventory", "--site", str(room.site), "--json").stdout)["keys"] == []
+    with at_terminal(["rollback", "store-0009", "--site", str(room.site)]) as terminal:
+        terminal.answer("Type store-0009 to go on: ", "store-0009")
+        assert terminal.end() == 1
+    # A ceremony after it makes a store of its own, and takes nothing for its own that is not.
+    load(room, load_key(room))
+    assert (room.folder / "module" / "tokens").readlink() == Path("store-0003")
+    assert room.stores == [".lock", "pin", "store-0001", "store-0002", "store-0003", "tokens"]
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_sample_plans_lint(path: Path) -> None:
+    result = run("lint", str(path), "--json")
+    if path.stem == "tables":
+        # The licensee's file is not ours to add.
+        assert result.returncode == 2
+        assert "tables.json" in result.stderr
+        return
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["kind"] == tomllib.loads(path.read_text())["ceremony"]["kind"] == path.stem
+
+
+def test_every_type_has_a_sample() -> None:
+    guide = (PLANS.parent / "ceremony-guide.md").read_text()
+    for path in PLANS.glob("*.toml"):
+        assert f"plans/{path.name}" in guide
+    assert len(list(PLANS.glob("*.toml"))) == 6
+
+
+@pytest.mark.parametrize("arguments", [[], ["lint"], ["run"], ["verify"], ["nothing"], ["lint", "--nothing"]])
+def test_wrong_commands_show_no_traceback(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr + result.stdout
+
+
+@pytest.mark.parametrize("octets", [b"", b"\xff", b"format = 1", b"[", b'format = "keywatt-plan/1"\n' + b"x" * 300_000])
+def test_files_that_are_no_plans(tmp_path: Path, octets: bytes) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_bytes(octets)
+    for command in ("lint", "rehearse", "run", "print"):
+        result = run(command, str(path))
+        assert result.returncode == 2, (command, result.stderr)
+        assert "PLAN_INVALID" in result.stderr
+        assert "Traceback" not in result.stderr
