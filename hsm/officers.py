@@ -217,7 +217,13 @@ def approval_text(module_id: str, item: BeginItem, nonce: bytes) -> str:
 
 
 def record_text(
-    module_id: str, item: BeginItem, nonce: bytes, officers: Sequence[bytes], needed: int, record: bytes
+    module_id: str,
+    item: BeginItem,
+    nonce: bytes,
+    done: int,
+    officers: Sequence[tuple[bytes, str]],
+    needed: int,
+    record: bytes,
 ) -> str:
     """Return the lines that the module's audit key signs at the end of a ceremony.
 
@@ -225,11 +231,13 @@ def record_text(
         module_id: of the module.
         item: what the ceremony was begun with.
         nonce: of the ceremony.
-        officers: keys of those who approved, in the order of their enrolment.
+        done: how many of the actions were done.
+        officers: keys and names of those who approved, in the order of their enrolment.
         needed: how many had to.
         record: SHA-256 of the record.
     """
-    lines = [f"approvals {len(officers)} of {needed}", *(f"officer {key.hex()}" for key in officers)]
+    lines = [f"done {done} of {len(item.actions)}", f"approvals {len(officers)} of {needed}"]
+    lines += [f"officer {key.hex()} {name}" for key, name in officers]
     return _head("record", module_id, item, nonce) + "\n".join([*lines, f"record {record.hex()}", ""])
 
 

@@ -208,7 +208,7 @@ class Recorder:
             return frozenset()
         return self._gate.blocked(operation, request, self._require().size, self._started)
 
-    def take_over(self, session: ModuleSession, store: str) -> None:
+    def take_over(self, session: ModuleSession, before: str, store: str) -> None:
         """Go on with a session on another token store; write what is different. Raises ModuleFault, LogUnavailable."""
         status = session.status()
         public = session.audit_key()
@@ -217,20 +217,25 @@ class Recorder:
         self._session, self._status = session, status
         writer = self._require()
         facts = self._facts(writer)
-        self._append([leaves.make(LeafType.RELOAD, now_milliseconds(), store=store, **self._state()), *facts])
+        self._append(
+            [leaves.make(LeafType.RELOAD, now_milliseconds(), before=before, store=store, **self._state()), *facts]
+        )
         self._keep_facts(writer)
 
-    def write_ceremonies(self, traces: CeremonyTraces) -> None:
-        """Write an entry for each record that has none yet. Raises LogUnavailable."""
+    def write_ceremony(self, traces: CeremonyTraces) -> bool:
+        """Write an entry for the first record that has none yet; tell whether there was one. Raises LogUnavailable."""
         writer = self._require()
-        known = writer.facts.get("ceremonies", 0)
-        if not isinstance(known, int):
+        known = writer.facts.get("ceremonies", [])
+        if not isinstance(known, list):
             raise ModuleFault("state.json is not what a writer leaves")
-        for number, said in traces.after(known):
-            self._append([leaves.make(LeafType.CEREMONY, now_milliseconds(), **said)])
-            writer.facts["ceremonies"] = number
-        if writer.facts.get("ceremonies", 0) != known:
-            self._keep_facts(writer)
+        found = traces.next_after(known)
+        if found is None:
+            return False
+        name, said = found
+        self._append([leaves.make(LeafType.CEREMONY, now_milliseconds(), **said)])
+        writer.facts["ceremonies"] = [*known, name]
+        self._keep_facts(writer)
+        return True
 
     def tick(self) -> None:
         """Sign a checkpoint if one is due."""

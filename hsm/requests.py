@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ _CHECKED = struct.Struct(">HB3s10x")
 _AUDIT_KEY = struct.Struct(">HB5x32s8x")
 _CHECKPOINT = struct.Struct(">Q32s")
 _SIGNED = struct.Struct(">H6x64s")
-_LOAD = struct.Struct(">6sBBBBBBHHqqBBB3s2x20s4x")
+_LOAD = struct.Struct(">6sBBBBBBHHqqBBB3sBx20s4s")
 _TABLES = struct.Struct(">32s96s")
 _INIT = struct.Struct(">32s64s64s")
 _ISSUE_RESERVED_TID = 0x01
@@ -351,6 +352,8 @@ class LoadKeyItem:
         key: 8 octets for DKGA02, 20 for DKGA04; empty unless the source is ITEM.
         source: where the key is.
         expected: the check value that the key must have, three octets, or empty.
+        components: how many, if they are the source; else 0.
+        component_values: check values of the components, three octets each, in order; empty if they are not known.
     """
 
     supply_group_code: str
@@ -367,6 +370,8 @@ class LoadKeyItem:
     key: bytes = b""
     source: KeySource = KeySource.ITEM
     expected: bytes = b""
+    components: int = 0
+    component_values: bytes = b""
 
     def pack(self) -> bytes:
         """Return the 64 octets of the item."""
@@ -386,7 +391,9 @@ class LoadKeyItem:
             self.source,
             bool(self.expected),
             self.expected,
+            self.components,
             self.key,
+            hashlib.sha256(self.component_values).digest()[:4] if self.component_values else b"",
         )
 
 

@@ -109,20 +109,23 @@ class Ceremonies:
         """
         store = self._traces.store()
         if store and store != self._store:
-            log("token-store-changed", before=self._store, after=store)
+            # A lower number is a store of before: keys and officers that were retired since are back.
+            event = "token-store-changed" if store > self._store else "token-store-rolled-back"
+            log(event, before=self._store, after=store)
             session.finalize()
             session = self._reopen()
             proved = self_test.run(session)
-            recorder.take_over(session, store)
+            recorder.take_over(session, self._store, store)
             self._store = store
             log("token-store-taken-over", store=store, keys_proved=proved)
         changed = self._traces.changed()
         if changed != self._changed:
             try:
-                recorder.write_ceremonies(self._traces)
+                more = recorder.write_ceremony(self._traces)
             except LogUnavailable as error:
                 log("ceremony-not-recorded", detail=error)
-            else:
+                more = True
+            if not more:
                 # Clocks of file systems tick slowly: what is written within the same tick would be missed.
                 self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
         return session

@@ -18,6 +18,7 @@ from rich.console import Console
 from hsm.errors import HsmError
 from keyloader import paper, record, rehearsal
 from keyloader.approvals import TableSigner
+from keyloader.ceremonies.base import Action, actions_digest
 from keyloader.conduct import Conduct
 from keyloader.desk import Desk
 from keyloader.errors import CeremonyStopped, KeyLoaderError, PlanInvalid, RecordInvalid, TablesFileInvalid
@@ -65,25 +66,28 @@ def guarded(work: Callable[[], T]) -> T:
         fail(error)
     except KeyboardInterrupt:
         fail(CeremonyStopped("ended at the keyboard"))
+    except Exception as error:  # noqa: BLE001 - whoever sits at the table gets a sentence, never a traceback
+        fail(KeyLoaderError(f"unexpected: {type(error).__name__}"))
 
 
 def lint(plan: PlanPath, json: Json = False) -> None:
     """Check a plan, and show what it does and the digest that is approved; touches no module."""
 
-    def work() -> tuple[PlanFile, list[str]]:
+    def work() -> tuple[PlanFile, list[Action]]:
         found = PlanFile.read(plan)
-        return found, [action.what for action in found.plan.ceremony.actions(found.folder)]
+        return found, found.plan.ceremony.actions(found.folder)
 
     found, actions = guarded(work)
     if json:
+        shown = {"plan": str(plan), "sha256": found.digest.hex(), "kind": found.plan.ceremony.kind}
         _print_json(
-            {"plan": str(plan), "sha256": found.digest.hex(), "kind": found.plan.ceremony.kind, "actions": actions}
+            shown | {"actions": [action.what for action in actions], "actions_sha256": actions_digest(actions).hex()}
         )
         return
     desk = Desk(console)
-    desk.show_plan(found.plan.title, found.digest, found.plan.ceremony.script())
+    desk.show_plan(found.plan.title, found.digest, found.plan.ceremony.script(), actions_digest(actions))
     for action in actions:
-        desk.say(f"the module is asked to {action}")
+        desk.say(f"the module is asked to {action.what}")
     desk.say("nothing is wrong with this plan")
 
 
@@ -105,7 +109,7 @@ def rehearse(plan: PlanPath) -> None:
 def run(plan: PlanPath, site: SitePath = _SITE) -> None:
     """Hold a ceremony: on a copy of the token store, which is put in force only if all went well."""
 
-    def work() -> tuple[Path, Path]:
+    def work() -> tuple[Path, Path | None]:
         found, place = PlanFile.read(plan), Site.read(site)
         conduct = Conduct(
             plan=found,
@@ -117,13 +121,25 @@ def run(plan: PlanPath, site: SitePath = _SITE) -> None:
         path = conduct.hold()
         done = record.read(path)
         record.verify(done)
-        printed = path.with_suffix(".pdf")
-        paper.print_record(done, printed)
-        place.send_to_printer(printed)
-        return path, printed
+        return path, _print_pages(done, path, place)
 
     path, printed = guarded(work)
-    console.print(f"Done. The record is {path}, to print and sign {printed}.", markup=False)
+    console.print(f"Done. The record is {path}{f', to print and sign {printed}' if printed else ''}.", markup=False)
+
+
+def _print_pages(done: record.Record, path: Path, site: Site) -> Path | None:
+    """Write and print the pages of a ceremony that is done: what fails now does not undo it."""
+    printed = path.with_suffix(".pdf")
+    try:
+        paper.print_record(done, printed)
+        site.send_to_printer(printed)
+    except Exception as error:  # noqa: BLE001 - see above
+        errors.print(
+            f"The ceremony is done, but its pages are not printed: {error or type(error).__name__}", markup=False
+        )
+        errors.print(f"  keyloader verify {path} --key KEY --pdf FILE writes them.", markup=False)
+        return None
+    return printed
 
 
 def inventory(site: SitePath = _SITE, json: Json = False) -> None:
@@ -178,8 +194,7 @@ def print_script(
 
     def work() -> None:
         found = PlanFile.read(plan)
-        found.plan.ceremony.actions(found.folder)
-        paper.print_script(found, output)
+        paper.print_script(found, actions_digest(found.plan.ceremony.actions(found.folder)), output)
 
     guarded(work)
     console.print(str(output), markup=False)
@@ -191,7 +206,7 @@ def verify(
     pdf: Annotated[Path | None, typer.Option(help="Write it as A4 pages too; must not exist.")] = None,
     json: Json = False,
 ) -> None:
-    """Prove a record: plan, approvals and seal fit each other; needs no module."""
+    """Prove a record with the module's public audit key: plan, approvals, actions and seal; needs no module."""
     try:
         trusted = bytes.fromhex(key) if key else None
     except ValueError:
@@ -204,7 +219,7 @@ def verify(
     fields = verified.fields
     if json:
         shown = {
-            "proven": True,
+            "proven": trusted is not None,
             "outcome": fields["outcome"],
             "officers": verified.officers,
             "rehearsal": fields["rehearsal"],
@@ -212,7 +227,7 @@ def verify(
         _print_json(
             shown | {"sha256": found.digest.hex(), "audit_key": verified.audit_key.hex(), "title": fields["title"]}
         )
-        return
+        raise typer.Exit(0 if trusted else NOT_PROVEN)
     mark = "REHEARSAL  " if fields["rehearsal"] else ""
     for name, value in (
         ("title", fields["title"]),
@@ -220,12 +235,16 @@ def verify(
         ("module", fields["module"]["id"]),
         ("plan", fields["plan_sha256"]),
         ("approved by", ", ".join(verified.officers)),
-        ("audit key", f"{verified.audit_key.hex()}{'' if trusted else '  (compare it: none was given with --key)'}"),
+        ("audit key", verified.audit_key.hex()),
         ("record", found.digest.hex()),
         ("in words", spell(found.digest)),
     ):
         console.print(f"{mark}{name:<12} {value}", markup=False)
-    console.print(f"{mark}proven: plan, approvals and seal fit each other", markup=False)
+    if trusted is None:
+        # Anybody can make a record that fits itself.
+        console.print(f"{mark}NOT PROVEN: it fits itself; give the audit key that you trust with --key", markup=False)
+        raise typer.Exit(NOT_PROVEN)
+    console.print(f"{mark}proven: plan, approvals, actions and seal fit each other and this key", markup=False)
 
 
 def _print_json(value: dict[str, object]) -> None:

@@ -23,7 +23,7 @@ from hsm.self_test import prove_keys
 from hsm.session import ModuleSession
 from keyloader import module_access
 from keyloader.approvals import Signer
-from keyloader.ceremonies.base import Action, Approver, CeremonyType, SecretSink
+from keyloader.ceremonies.base import Action, Approver, CeremonyType, SecretSink, actions_digest
 from keyloader.ceremonies.destroy_key import DestroyKey
 from keyloader.ceremonies.initialise import Initialise
 from keyloader.desk import Desk
@@ -108,7 +108,7 @@ class Conduct:
         # First the lock: another ceremony that is under way has drafts and records that wait.
         store.recover()
         store.recover(records.recover(store.current))
-        self.desk.show_plan(self.plan.plan.title, self.plan.digest, self.ceremony.script())
+        self.desk.show_plan(self.plan.plan.title, self.plan.digest, self.ceremony.script(), actions_digest(actions))
         self.desk.confirm_plan(self.plan.digest)
         is_initialising = isinstance(self.ceremony, Initialise)
         if is_initialising and store.current is not None:
@@ -127,13 +127,17 @@ class Conduct:
                 pending = records.write_pending(record)
                 if is_initialising:
                     _keep_secret(pin_file, pin)
-        except (KeyLoaderError, HsmError, OSError) as error:
-            if pending is not None:
-                pending.unlink(missing_ok=True)
-            if is_initialising:
-                pin_file.unlink(missing_ok=True)
-            self._refused(records, record, error)
-            raise
+        except BaseException as error:
+            # An error after the link was moved leaves the ceremony done: its record waits, and is completed below.
+            if store.current is None or store.current.name != record.fields.get("store_after"):
+                if pending is not None:
+                    pending.unlink(missing_ok=True)
+                if is_initialising and store.current is None:
+                    pin_file.unlink(missing_ok=True)
+                self._refused(records, record, error)
+                raise
+        if pending is None:
+            raise StoreUnproven("the ceremony is done and has no record")
         return records.complete(pending)
 
     def _require_day(self) -> None:
@@ -195,25 +199,30 @@ class Conduct:
         fields["nonce"] = begun.nonce.hex()
         stage = _Stage(ceremony, self.desk, record, self.is_rehearsal)
         try:
-            enrolled = ceremony.officers()
-            if isinstance(self.ceremony, Initialise):
-                ceremony.set_officers(self.ceremony.officers.item)
-                enrolled = Enrolment.unpack(self.ceremony.officers.item.pack())
-            if enrolled is None:
-                raise ApprovalRefused("the token has no officers")
+            enrolled = self._enrolled(ceremony)
             fields["enrolled"] = [officer.key.hex() for officer in enrolled.officers]
             fields["needed"] = enrolled.thresholds[self.ceremony.code]
             self._approve(stage, enrolled, approval_text(fields["module"]["id"], item, begun.nonce))
             self.ceremony.perform(stage, actions)
             self._prove(session, before, stage)
             fields["outcome"] = "done"
-        except (KeyLoaderError, HsmError) as error:
-            fields["refused_because"] = {"reason": error.reason, "what": str(error)}
+        except BaseException as error:
+            fields["refused_because"] = _reason_of(error)
             raise
         finally:
             fields["ended"] = now()
             fields["keys_after"] = sorted(_shown(label) for label in session.labels)
             self._seal(session, record)
+
+    def _enrolled(self, ceremony: Ceremony) -> Enrolment:
+        """Return who judges this ceremony: on a blank token those whom it is to enrol."""
+        if isinstance(self.ceremony, Initialise):
+            ceremony.set_officers(self.ceremony.officers.item)
+            return Enrolment.unpack(self.ceremony.officers.item.pack())
+        enrolled = ceremony.officers()
+        if enrolled is None:
+            raise ApprovalRefused("the token has no officers")
+        return enrolled
 
     def _seal(self, session: ModuleSession, record: Record) -> None:
         """Have the audit key sign the record; a ceremony that was refused before there is one stays unsealed."""
@@ -267,16 +276,27 @@ class Conduct:
             raise StoreUnproven(f"{len(gone)} keys of before are not there as they were, {expected} should be")
         stage.step("every key proves its record", keys=str(proved), unchanged=str(len(before) - len(gone)))
 
-    def _refused(self, records: RecordsFolder, record: Record, error: Exception) -> None:
+    def _refused(self, records: RecordsFolder, record: Record, error: BaseException) -> None:
         fields = record.fields
         if "nonce" not in fields:
             return
         if fields["outcome"] == "done":
             # All was well in the module, and then the disk was not: what is sealed says so no longer.
-            fields |= {"outcome": "refused", "refused_because": {"reason": "SITE_FAULT", "what": str(error)}}
+            fields |= {"outcome": "refused", "refused_because": _reason_of(error)}
             record.audit_key = record.signature = b""
         with contextlib.suppress(OSError):
             self.desk.say(f"The record of what was refused: {records.write_refused(record)}")
+
+
+def _reason_of(error: BaseException) -> dict[str, str]:
+    """Return what a record says of an error; of one that nobody foresaw its name alone."""
+    if isinstance(error, KeyLoaderError | HsmError):
+        return {"reason": error.reason, "what": str(error)}
+    if isinstance(error, OSError):
+        return {"reason": SiteFault.reason, "what": error.strerror or type(error).__name__}
+    if isinstance(error, KeyboardInterrupt):
+        return {"reason": CeremonyStopped.reason, "what": "ended at the keyboard"}
+    return {"reason": KeyLoaderError.reason, "what": type(error).__name__}
 
 
 def _within(first: date, day: date, last: date) -> bool:

@@ -21,6 +21,10 @@ _GROUP = 4
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _BACK = frozenset(b"\x7f\x08")
 _STOP = frozenset(b"\x03\x04\x1c")
+_ENTER = frozenset(b"\r\n")
+_ESCAPE = 0x1B
+_INTRODUCERS = frozenset(b"[O")
+_FINAL_FIRST, _FINAL_LAST = 0x40, 0x7E
 _CONFIRMED = 8
 
 
@@ -42,8 +46,8 @@ class Desk:
         """Show a line."""
         self.console.print(f"REHEARSAL  {text}" if self.is_rehearsal else text, markup=False)
 
-    def show_plan(self, title: str, digest: bytes, steps: Sequence[str]) -> None:
-        """Show what is to be done, and the plan's digest in three ways."""
+    def show_plan(self, title: str, digest: bytes, steps: Sequence[str], actions: bytes) -> None:
+        """Show what is to be done, the plan's digest in three ways, and that of the actions that officers approve."""
         heading = f"REHEARSAL: {title}" if self.is_rehearsal else title
         body = "\n".join(f"{number:>2}. {step}" for number, step in enumerate(steps, 1))
         self.console.print(Panel(Text(body), title=Text(heading), title_align="left"), soft_wrap=False)
@@ -54,6 +58,8 @@ class Desk:
         words = spell(digest).split()
         for start in (0, 8):
             self.say("    " + " ".join(words[start : start + 8]))
+        self.say("SHA-256 of all that the module may do in this ceremony, as it stands in what officers sign:")
+        self.say(f"    actions {actions.hex()}")
         if self.console.is_terminal:
             segno.make(text, micro=False, error="l").terminal(out=cast("TextIO", self.console.file), compact=True)
 
@@ -71,13 +77,20 @@ class Desk:
         """Ask for a line; raises CeremonyStopped if there is none any more."""
         self.console.print(f"{question}: ", end="", markup=False)
         self._flush()
-        try:
-            line = self._source.readline()
-        except KeyboardInterrupt:
-            raise CeremonyStopped("ended at the keyboard") from None
-        if not line:
-            raise CeremonyStopped("no more answers: the terminal is gone")
-        return line.strip()
+        if self._source is None:
+            raise CeremonyStopped("there is nobody to ask: standard input is closed")
+        while True:
+            try:
+                line = self._source.readline()
+            except UnicodeDecodeError:
+                line = "\N{REPLACEMENT CHARACTER}"
+            except KeyboardInterrupt:
+                raise CeremonyStopped("ended at the keyboard") from None
+            if not line:
+                raise CeremonyStopped("no more answers: the terminal is gone")
+            if line.isascii():
+                return line.strip()
+            self.say("Answers are in ASCII; once more")
 
     def confirm(self, question: str) -> bool:
         """Ask a question until Yes or No is typed, in full."""
@@ -130,23 +143,40 @@ class Desk:
                 self._wipe(group)
                 self.console.print(f"[{done * 2} of {length * 2}] ", end="", markup=False)
                 self._flush()
+            # Still silent: a digit too many must not be shown, and nothing else be taken for an answer.
+            self.say("Enter")
+            while self._stroke(descriptor) not in _ENTER:
+                pass
         finally:
             self._wipe(group)
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
             self._clear()
 
     def _read_group(self, descriptor: int, group: bytearray, size: int) -> None:
-        stroke = bytearray(1)
         while len(group) < size:
-            if os.readv(descriptor, [stroke]) != 1 or stroke[0] in _STOP:
-                raise CeremonyStopped("ended at the keyboard")
-            if stroke[0] in _BACK:
+            stroke = self._stroke(descriptor)
+            if stroke in _BACK:
                 if group:
                     group[-1] = 0
                     del group[-1]
-            elif stroke[0] in _HEX:
-                group.append(stroke[0])
-            stroke[0] = 0
+            elif stroke in _HEX:
+                group.append(stroke)
+
+    @staticmethod
+    def _stroke(descriptor: int) -> int:
+        """Return one stroke of the keyboard; cursor and function keys are none, though they send letters."""
+        octet = bytearray(1)
+        in_sequence = False
+        while True:
+            if os.readv(descriptor, [octet]) != 1 or octet[0] in _STOP:
+                raise CeremonyStopped("ended at the keyboard")
+            if octet[0] == _ESCAPE:
+                in_sequence = True
+            elif in_sequence:
+                # ESC [ or ESC O, then parameters, then a letter or a tilde.
+                in_sequence = octet[0] in _INTRODUCERS or not _FINAL_FIRST <= octet[0] <= _FINAL_LAST
+            else:
+                return octet[0]
 
     def _clear(self) -> None:
         if self.console.is_terminal:

@@ -104,13 +104,22 @@ class KeyAttributes(BaseModel):
         """Octets of the key: 20 for DKGA04, 8 for DKGA02."""
         return 20 if self.dkga == 4 else 8
 
-    def item(self, source: KeySource, *, key: bytes = b"", expected: bytes = b"") -> LoadKeyItem:
+    def item(
+        self,
+        source: KeySource,
+        *,
+        key: bytes = b"",
+        expected: bytes = b"",
+        components: int = 0,
+        component_values: bytes = b"",
+    ) -> LoadKeyItem:
         """Return the request that loads this key.
 
         Args:
             source: where the key is.
             key: the key, if it is in the item.
             expected: the check value that it must have, or empty.
+            components, component_values: as in LoadKeyItem.
 
         Raises:
             StsError: an identifier that the standard does not allow.
@@ -133,6 +142,8 @@ class KeyAttributes(BaseModel):
             key=key,
             source=source,
             expected=expected,
+            components=components,
+            component_values=component_values,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated
 
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from hsm.officers import OFFICERS_MAX, CeremonyKind, Officer, OfficersItem
 from keyloader.errors import SignatureUnreadable
 from keyloader.ssh_signatures import OfficerKey
+
+OFFICER_NAME = re.compile(r"[!-~]([ -~]{0,30}[!-~])?")
+"""What an officer may be called."""
 
 
 def kind_name(kind: CeremonyKind) -> str:
@@ -28,7 +32,7 @@ class OfficerEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,30}[!-~])?$")]
+    name: Annotated[str, Field(pattern=f"^{OFFICER_NAME.pattern}$")]
     key: str
     valid_from: date
     valid_until: date

@@ -116,13 +116,15 @@ def _write(path: Path, story: list[Any], pages: _Pages, title: str) -> None:
         file.write(octets.getvalue())
 
 
-def print_script(plan: PlanFile, path: Path) -> None:
+def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
     """Write the script of a ceremony, for those who hold and watch it. Raises OSError; the file must not exist."""
     title = plan.plan.title
     story: list[Any] = [
         _text(title, _TITLE),
         _text(f"Module {plan.plan.module}, {plan.plan.not_before} to {plan.plan.not_after}", _BODY),
         _digest_block(plan.digest),
+        _text("SHA-256 of all that the module may do, as it stands in what officers sign"),
+        _text(f"actions {_grouped(actions.hex())}", _MONO),
         Spacer(1, 4 * mm),
         _text("Participants", _HEADING),
         _table(
@@ -136,7 +138,7 @@ def print_script(plan: PlanFile, path: Path) -> None:
         story += [_text("Note", _HEADING), _text(plan.plan.note, _BODY)]
     steps = [
         "The digest on the screen is compared with this page, aloud, and its last eight characters are typed.",
-        "Officers approve: each compares the text that is signed, and signs with a key of their own.",
+        "Officers approve: each compares plan and actions in the text to sign, and signs with a key of their own.",
         *plan.plan.ceremony.script(),
         "Every key proves its record; the record is sealed by the audit key; the new token store is put in force.",
         "The record is printed, read, and signed by all who are here.",

@@ -13,8 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from keyloader.ceremonies import CeremonyPlan
 from keyloader.errors import PlanInvalid
+from keyloader.officer_list import OFFICER_NAME
 
 _PLAN_MAX = 256 * 1024
+# Nothing that moves a cursor or hides what stands beside it.
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e]*$"
+_LINES = r"^[^\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]*$"
 
 
 class Participant(BaseModel):
@@ -27,7 +31,7 @@ class Participant(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=80)]
+    name: Annotated[str, Field(min_length=1, max_length=80, pattern=_LINE)]
     role: Literal["officer", "operator", "witness", "auditor"]
 
 
@@ -47,13 +51,13 @@ class Plan(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
 
     format: Literal["keywatt-plan/1"]
-    title: Annotated[str, Field(min_length=1, max_length=120)]
+    title: Annotated[str, Field(min_length=1, max_length=120, pattern=_LINE)]
     module: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
     not_before: date
     not_after: date
     participants: Annotated[list[Participant], Field(min_length=2, max_length=40)]
     ceremony: CeremonyPlan
-    note: Annotated[str, Field(max_length=4000)] = ""
+    note: Annotated[str, Field(max_length=4000, pattern=_LINES)] = ""
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
@@ -62,6 +66,8 @@ class Plan(BaseModel):
         names = [participant.name for participant in self.participants]
         if len(set(names)) != len(names):
             raise ValueError("participants: a name stands twice")
+        if any(one.role == "officer" and OFFICER_NAME.fullmatch(one.name) is None for one in self.participants):
+            raise ValueError("participants: an officer is named in 1 to 32 printable ASCII characters")
         if sum(participant.role == "officer" for participant in self.participants) < 2:
             raise ValueError("participants: a ceremony has two officers at least")
         return self
@@ -98,10 +104,10 @@ def parse(text: str, name: str) -> Plan:
     """Read the text of a plan; raises PlanInvalid."""
     try:
         return Plan.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, ValidationError):
+            raise PlanInvalid(f"{name}: {describe(error)}") from None
         raise PlanInvalid(f"{name}: {error}") from None
-    except ValidationError as error:
-        raise PlanInvalid(f"{name}: {describe(error)}") from None
 
 
 def describe(error: ValidationError) -> str:

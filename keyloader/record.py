@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hsm.errors import HsmError
 from hsm.officers import NAMESPACE, BeginItem, CeremonyKind, approval_text, record_text
 from keyloader import plan as plans
+from keyloader.ceremonies.tables import InstallTables
 from keyloader.errors import KeyLoaderError, RecordInvalid
 from keyloader.ssh_signatures import OfficerSignature, signed_octets
 
@@ -30,7 +31,7 @@ def now() -> str:
 
 def canonical(value: object) -> bytes:
     """Return the octets that are hashed: JSON with its names in order, no blanks, UTF-8."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 @dataclass(slots=True)
@@ -66,6 +67,7 @@ class Verified:
     fields: dict[str, Any]
     audit_key: bytes
     officers: tuple[str, ...]
+    done: int
 
     @property
     def is_done(self) -> bool:
@@ -78,15 +80,20 @@ def read(path: Path) -> Record:
     try:
         if path.stat().st_size > _RECORD_MAX:
             raise RecordInvalid(f"{path}: too large to be a record")
-        document = json.loads(path.read_bytes())
+        octets = path.read_bytes()
+        document = json.loads(octets)
         fields, audit_key, signature = document["record"], document["audit_key"], document["signature"]
         if fields["format"] != FORMAT or set(document) != {"record", "audit_key", "signature"}:
             raise RecordInvalid(f"{path}: this is no {FORMAT}")
-        return Record(fields, bytes.fromhex(audit_key), bytes.fromhex(signature))
+        found = Record(fields, bytes.fromhex(audit_key), bytes.fromhex(signature))
+        # One text for one record: what another reader would take for something else is none.
+        if found.pack() != octets:
+            raise RecordInvalid(f"{path}: this is not as a record is written")
     except OSError as error:
         raise RecordInvalid(f"{path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise RecordInvalid(f"{path}: this is no {FORMAT}") from None
+    return found
 
 
 def verify(record: Record, audit_key: bytes | None = None) -> Verified:
@@ -101,7 +108,7 @@ def verify(record: Record, audit_key: bytes | None = None) -> Verified:
     """
     try:
         return _verify(record, audit_key)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RecordInvalid(f"the record lacks something: {type(error).__name__}") from None
     except (KeyLoaderError, HsmError) as error:
         raise RecordInvalid(str(error)) from None
@@ -113,6 +120,11 @@ def _verify(record: Record, audit_key: bytes | None) -> Verified:
         raise RecordInvalid("the record was sealed with another audit key")
     if not record.signature:
         raise RecordInvalid("the record was not sealed: the ceremony did not come so far")
+    for name in ("title", "begun", "ended", "outcome", "store_before", "store_after"):
+        if not isinstance(fields[name], str):
+            raise RecordInvalid(f"{name} is no text")
+    if not isinstance(fields["rehearsal"], bool) or not all(one["facts"] is not None for one in fields["steps"]):
+        raise RecordInvalid("the record lacks what every record has")
     text = str(fields["plan"])
     if hashlib.sha256(text.encode()).hexdigest() != fields["plan_sha256"]:
         raise RecordInvalid("the plan in the record is another than was approved")
@@ -127,23 +139,43 @@ def _verify(record: Record, audit_key: bytes | None) -> Verified:
     if item.kind is not plan.ceremony.code:
         raise RecordInvalid("the record is of another kind than its plan")
     nonce = bytes.fromhex(fields["nonce"])
-    keys = _verify_approvals(fields, approval_text(plan.module, item, nonce))
-    sealed = record_text(plan.module, item, nonce, keys, int(fields["needed"]), record.digest)
-    try:
-        Ed25519PublicKey.from_public_bytes(record.audit_key).verify(record.signature, sealed.encode())
-    except InvalidSignature:
-        raise RecordInvalid("the seal of the audit key is wrong: the record was altered") from None
-    if fields["outcome"] == "done" and len(keys) < int(fields["needed"]):
-        raise RecordInvalid("fewer officers have approved than had to")
-    return Verified(
-        fields=fields, audit_key=record.audit_key, officers=tuple(str(one["officer"]) for one in fields["approvals"])
-    )
+    _verify_actions(plan, fields)
+    officers = _verify_approvals(fields, approval_text(plan.module, item, nonce))
+    done = _verify_seal(record, plan.module, item, nonce, officers)
+    if fields["outcome"] == "done" and (len(officers) < int(fields["needed"]) or done != len(item.actions)):
+        raise RecordInvalid("the module did not do all of it, or fewer officers have approved than had to")
+    names = tuple(str(one["officer"]) for one in fields["approvals"])
+    return Verified(fields=fields, audit_key=record.audit_key, officers=names, done=done)
 
 
-def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[bytes]:
-    """Verify what officers signed, apart from the module; return their keys in the order of enrolment."""
+def _verify_actions(plan: plans.Plan, fields: dict[str, Any]) -> None:
+    """Compare what was approved with the plan; for tables their file would be needed, for a rehearsal its keys."""
+    if fields["rehearsal"] or isinstance(plan.ceremony, InstallTables):
+        return
+    expected = [{"what": one.what, "digest": one.digest.hex()} for one in plan.ceremony.actions(Path())]
+    if fields["actions"] != expected:
+        raise RecordInvalid("what was approved is not what the plan says")
+
+
+def _verify_seal(
+    record: Record, module: str, item: BeginItem, nonce: bytes, officers: Sequence[tuple[bytes, str]]
+) -> int:
+    """Return how many of the actions were done, which is part of what the audit key has signed."""
+    key = Ed25519PublicKey.from_public_bytes(record.audit_key)
+    for done in range(len(item.actions), -1, -1):
+        text = record_text(module, item, nonce, done, officers, int(record.fields["needed"]), record.digest)
+        try:
+            key.verify(record.signature, text.encode())
+        except InvalidSignature:
+            continue
+        return done
+    raise RecordInvalid("the seal of the audit key is wrong: the record was altered")
+
+
+def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[tuple[bytes, str]]:
+    """Verify what officers signed, apart from the module; return keys and names in the order of enrolment."""
     order = [bytes.fromhex(key) for key in fields["enrolled"]]
-    keys = []
+    keys: dict[bytes, str] = {}
     for approval in fields["approvals"]:
         signature = OfficerSignature.parse(approval["signature"])
         message = signed_octets(NAMESPACE, text.encode())
@@ -154,7 +186,7 @@ def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[bytes]:
             Ed25519PublicKey.from_public_bytes(signature.key.public).verify(signature.signature, message)
         except InvalidSignature:
             raise RecordInvalid(f"the approval of {approval['officer']} is wrong") from None
-        keys.append(signature.key.public)
-    if len(set(keys)) != len(keys) or not set(keys) <= set(order):
-        raise RecordInvalid("an approval is of nobody who was enrolled")
-    return sorted(keys, key=order.index)
+        if signature.key.public in keys or signature.key.public not in order:
+            raise RecordInvalid("an approval is of nobody who was enrolled, or stands twice")
+        keys[signature.key.public] = str(approval["officer"])
+    return sorted(keys.items(), key=lambda one: order.index(one[0]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from keyloader.record import Record, read
 
-_NAME = re.compile(r"(\d{4})(?:-refused)?\.json(?:\.pending)?")
+_NAME = re.compile(r"([0-9]{4,8})(?:-refused)?\.json(?:\.pending)?")
 _PENDING = ".pending"
 
 
@@ -29,7 +29,9 @@ class RecordsFolder:
     def complete(self, pending: Path) -> Path:
         """Let a record count."""
         path = pending.with_name(pending.name.removesuffix(_PENDING))
-        pending.rename(path)
+        # A record is never replaced: a link refuses where a rename would not.
+        os.link(pending, path)
+        pending.unlink()
         self._sync()
         return path
 
@@ -48,7 +50,9 @@ class RecordsFolder:
         stores = []
         for path in sorted(self._folder.glob(f"*{_PENDING}")):
             store = str(read(path).fields.get("store_after"))
-            if current is not None and store == current.name:
+            if path.with_name(path.name.removesuffix(_PENDING)).exists():
+                path.unlink()
+            elif current is not None and store == current.name:
                 self.complete(path)
             else:
                 stores.append(store)
@@ -67,7 +71,6 @@ class RecordsFolder:
             file.write(record.pack())
             file.flush()
             os.fsync(descriptor)
-        # A record is never replaced: a link refuses where a rename would not.
         os.link(draft, path)
         draft.unlink()
         self._sync()

@@ -33,8 +33,14 @@ class TokenStore:
 
     @property
     def current(self) -> Path | None:
-        """The store in force; None if there is none."""
-        return self.link.resolve() if self.link.exists() else None
+        """The store in force; None if there is none. Raises SiteFault if the link leads nowhere."""
+        name = self._points_to()
+        if name is None:
+            return None
+        path = self.root / name
+        if not path.is_dir():
+            raise SiteFault(f"{self.link} points to {name}, which is not there")
+        return path
 
     @contextlib.contextmanager
     def draft(self) -> Iterator[Path]:
@@ -74,7 +80,9 @@ class TokenStore:
         try:
             self._point_to(final)
         except BaseException:
-            _remove(final)
+            # Once the link points there it is the store in force, whatever came after.
+            if self._points_to() != final.name:
+                _remove(final)
             raise
 
     @property
@@ -121,6 +129,9 @@ class TokenStore:
             for name in orphans:
                 if _NAME.fullmatch(name) and name != current:
                     _remove(self.root / name)
+
+    def _points_to(self) -> str | None:
+        return self.link.readlink().name if self.link.is_symlink() else None
 
     def _last_number(self) -> int:
         matches = (_NAME.fullmatch(path.name) for path in self.root.iterdir())

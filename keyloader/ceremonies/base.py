@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -32,6 +33,11 @@ class Action:
     def digest(self) -> bytes:
         """What stands for it in the approval."""
         return action_digest(self.operation, b"" if self.item is None else self.item.pack())
+
+
+def actions_digest(actions: Sequence[Action]) -> bytes:
+    """Return SHA-256 over the actions of a ceremony, as it stands in what officers sign."""
+    return sha256(b"".join(action.digest for action in actions)).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,12 @@ class LoadKey(CeremonyType):
     @property
     def item(self) -> LoadKeyItem:
         """As the module takes it."""
-        return self.key.item(KeySource.COMPONENTS, expected=bytes.fromhex(self.check_value))
+        return self.key.item(
+            KeySource.COMPONENTS,
+            expected=bytes.fromhex(self.check_value),
+            components=self.components,
+            component_values=bytes.fromhex("".join(self.component_check_values)),
+        )
 
     def actions(self, folder: Path) -> list[Action]:  # noqa: ARG002 - no file beside the plan
         """Load."""

@@ -46,6 +46,8 @@ def type_component(terminal: Terminal, share: bytes) -> None:
     digits = share.hex()
     # A slip of the fingers, and a blank as it stands on the paper.
     terminal.type(digits[0] + "x" + digits[1] + "f\x7f" + " ".join([digits[2:4], digits[4:]]))
+    # An arrow key, and a digit too many, are neither taken nor shown.
+    terminal.type("\x1b[A7\n")
 
 
 def load(room: Room, plan: Path) -> str:
@@ -103,6 +105,8 @@ def test_from_a_blank_token_to_an_official_token(tmp_path: Path) -> None:
     # Nothing of a component was ever shown.
     for share in SHARES:
         assert share.hex()[4:12] not in shown.lower()
+    assert "[40 of 40]" in shown
+    assert not re.search(r"^7", shown, re.MULTILINE)
     lab = Lab(tmp_path)
     lab.tokens = tmp_path / "module" / "tokens"
     lab.configure("certification")
@@ -236,7 +240,7 @@ def test_rehearsals_leave_nothing(room: Room, kind: str) -> None:
             for number, name in ((1, "Alice"), (2, "Bob")):
                 terminal.choose(f"Who enters component {number} of 2?", name)
                 terminal.expect("Ctrl-C stops.")
-                terminal.type(f"{number}" * 40)
+                terminal.type(f"{number}" * 40 + "\n")
                 terminal.answer("Type Yes or No: ", "yes")
                 terminal.answer("Type Yes or No: ", "Yes")
         assert terminal.end() == 0, terminal.shown
@@ -253,13 +257,13 @@ def altered(path: Path, change: dict[str, object]) -> Path:
     document = json.loads(path.read_text())
     document["record"] |= change
     made = path.with_name("altered.json")
-    made.write_text(json.dumps(document))
+    made.write_bytes(json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n")
     return made
 
 
 def test_an_altered_record_is_not_proven(room: Room) -> None:
     path = room.records[0]
-    fields = records.read(path).fields
+    fields, key = records.read(path).fields, records.read(path).audit_key.hex()
     forged = sign(Ed25519PrivateKey.generate(), "approval@keywatt.dev", b"x")
     for change in (
         {"begun": "2020-01-01T00:00:00Z"},
@@ -275,12 +279,23 @@ def test_an_altered_record_is_not_proven(room: Room) -> None:
         {"title": 7, "actions": []},
         {"module": {}},
         {"outcome": "refused"},
+        {"actions": [{**one, "what": "nothing"} for one in fields["actions"]]},
+        {"approvals": [{**one, "officer": "Dora"} for one in fields["approvals"]]},
+        {"title": "a\x1b[2Jb"},
+        {"needed": float("inf")},
     ):
         made = altered(path, change)
         with pytest.raises(RecordInvalid):
             records.verify(records.read(made))
-        assert run("verify", str(made)).returncode == 4
+        assert run("verify", str(made), "--key", key).returncode == 4
         made.unlink()
+    # Alone it proves nothing: anybody can make one that fits itself.
+    assert run("verify", str(path)).returncode == 4
+    assert json.loads(run("verify", str(path), "--json").stdout)["proven"] is False
+    # Twice the same name is two records to two readers.
+    twice = path.with_name("altered.json")
+    twice.write_bytes(path.read_bytes().replace(b'"record": {', b'"record": {}, "record": {', 1))
+    assert run("verify", str(twice), "--key", key).returncode == 4
     for octets in (b"", b"{}", b"[]", b'{"record":{},"audit_key":"","signature":""}', b"\xff"):
         made = path.with_name("altered.json")
         made.write_bytes(octets)

@@ -48,7 +48,7 @@ def test_no_whole_key_is_left_in_the_key_loader(room: Room) -> None:
         terminal.type(shares[1].hex()[:-1])
         terminal.expect("[36 of 40]")
         assert stopped_scan(process, whole | {"component 2": shares[1]}) == set()
-        terminal.type(shares[1].hex()[-1])
+        terminal.type(shares[1].hex()[-1] + "\n")
         terminal.expect("vending key loaded")
         after = whole | {"component 1": shares[0], "component 2": shares[1]}
         assert stopped_scan(process, after) == set()

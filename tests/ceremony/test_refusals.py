@@ -259,6 +259,52 @@ def test_stopping_at_the_keyboard_while_a_component_is_entered(room: Room) -> No
     untouched.check()
 
 
+def test_stopping_while_an_officer_signs(room: Room) -> None:
+    """Ctrl-C goes to ssh-keygen and to the key loader."""
+    untouched, plan = Untouched(room), load_key(room)
+    with running(room, plan) as terminal:
+        begin(terminal, plan)
+        terminal.choose("Who approves now?", "Alice")
+        terminal.expect("to sign here: ")
+        os.killpg(terminal.process.pid, signal.SIGINT)
+        refused(room, terminal, "CEREMONY_STOPPED", 3)
+    untouched.check()
+
+
+def test_answers_that_nobody_can_read(room: Room) -> None:
+    plan = load_key(room)
+    for encoding in ("utf-8:strict", "utf-8:surrogateescape"):
+        with at_terminal(["run", str(plan), "--site", str(room.site)], PYTHONIOENCODING=encoding) as terminal:
+            terminal.expect("anything else to stop: ")
+            os.write(terminal.master, b"\xe9\n")
+            terminal.expect("Answers are in ASCII; once more")
+            begin_again(terminal, plan)
+            terminal.choose("Who approves now?", "nobody: stop here")
+            assert terminal.end() == 3
+
+
+def begin_again(terminal: Terminal, plan: Path) -> None:
+    terminal.type(hashlib.sha256(plan.read_bytes()).hexdigest()[-8:] + "\n")
+
+
+def test_nobody_to_ask(room: Room) -> None:
+    command = at_terminal_command("run", str(load_key(room)), "--site", str(room.site))
+    result = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 3
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000, "a = " + "1" * 5000, 'title = "a\\u001bb"'])
+def test_plans_that_parsers_choke_on(room: Room, text: str) -> None:
+    path = room.folder / "plans" / "choke.toml"
+    path.write_text(text + "\n")
+    result = run("lint", str(path))
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
 # --- what the site lacks ------------------------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from keywatt.keys.v1 import keys_pb2
 from hsm.log import leaves
 from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.export import read
-from hsm.log.notes import Note
+from hsm.log.notes import Note, VerifierKey
 from hsm.log.tiles import TileReader
 from hsm.system_users import MODULE_USER, as_user
 from keyloader import record as records
@@ -37,6 +37,14 @@ dkga = 4
 base_date = 14
 key_expiry_number = 255
 """
+
+
+FIELDS = b'"plan_sha256":"","title":"%s","outcome":"done","kind":%s,"approvals":[],"store_after":""'
+HOSTILE = [
+    ("0009.json", b'{"record":{' + FIELDS % (b"t", b"Infinity") + b"}}"),
+    ("0010.json", b'{"record":{' + FIELDS % (b"x" * 70_000, b"1") + b"}}"),
+    ("9999.json", b'{"record":{' + FIELDS % (b"t", b"1") + b',"x":[' + b"[]," * 400_000 + b"[]]}}"),
+]
 
 
 @pytest.fixture
@@ -130,7 +138,10 @@ def test_a_key_is_loaded_beside_running_sales(room: tuple[System, Room]) -> None
     system.kill_worker()
     until(lambda: [leaf["type"] for leaf in entries(system)].count("start") == 2, "another worker")
     assert [leaf["type"] for leaf in entries(system)].count("ceremony") == 6
-    assert run("verify", str(system.state / "records" / ceremonies[-1]["name"])).returncode == 0
+    key = (system.state / "audit" / "verifier-key").read_text().strip()
+    trusted = VerifierKey.parse(key).public.hex()
+    for leaf in ceremonies:
+        assert run("verify", str(system.state / "records" / leaf["name"]), "--key", trusted).returncode == 0
 
 
 def test_a_store_that_does_not_prove_itself_is_not_used(room: tuple[System, Room]) -> None:
@@ -160,11 +171,24 @@ def test_a_store_that_does_not_prove_itself_is_not_used(room: tuple[System, Room
 
 
 def test_rubbish_among_the_records_is_told_of(room: tuple[System, Room]) -> None:
-    system, _ = room
-    for name, octets in (("0007.json", b"rubbish"), ("0008-refused.json", b'{"record": {}}'), ("notes.txt", b"x")):
+    system, made = room
+    for name, octets in (
+        ("0007.json", b"rubbish"),
+        ("0008-refused.json", b'{"record": {}}'),
+        ("notes.txt", b"x"),
+        *HOSTILE,
+    ):
         path = Path(system.state / "records" / name)
         path.write_bytes(octets)
     restart(system)
-    until(lambda: len([leaf for leaf in entries(system) if leaf["type"] == "ceremony"]) == 3, "three entries")
+    until(lambda: len([leaf for leaf in entries(system) if leaf["type"] == "ceremony"]) == 6, "every entry")
     found = [(leaf["name"], leaf["outcome"]) for leaf in entries(system) if leaf["type"] == "ceremony"]
-    assert found == [("0001.json", "done"), ("0007.json", "unreadable"), ("0008-refused.json", "unreadable")]
+    names = ["0007.json", "0008-refused.json", *(name for name, _ in HOSTILE)]
+    assert sorted(found) == [("0001.json", "done"), *((name, "unreadable") for name in sorted(names))]
+    # Among them is a high number: what comes after is told of all the same, and replaces nothing.
+    system.stop()
+    hold(made, made.plan("next", KEY.format("700001")), "Alice", "Bob")
+    assert (system.state / "records" / "10000.json").exists()
+    hold(made, made.plan("after", KEY.format("700002")), "Alice", "Bob")
+    restart(system)
+    until(lambda: [leaf.get("outcome") for leaf in entries(system)].count("done") == 3, "those that came after")

@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["hsm"]):
 
 KEY = VendingKey.from_label(
     "keywatt-vk/1 sgc=201457 krn=1 kt=2 dkga=04 bdt=14 ken=255 act=- iut=- c0=00ff c2=fce7 kc=1 origin=public "
-    "kcv=000000 proof=0000000000000000"
+    "kcv=000000"
 )
 
 

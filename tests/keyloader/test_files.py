@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keyloader import key_file, tables_file
-from keyloader.errors import KeyFileInvalid, StoreBusy, TablesFileInvalid
+from keyloader.errors import KeyFileInvalid, SiteFault, StoreBusy, TablesFileInvalid
 from keyloader.token_store import TokenStore
 from sts.ciphers.sta_tables import SAMPLE_TABLES
 from tests.module.test_ceremony import licensed_tables
@@ -177,3 +177,36 @@ def test_command_line_installs_tables(lab: Lab, tmp_path: Path) -> None:
     assert TokenStore(folder).link.resolve().name == "store-0002"
     missing = run("sta-tables", "install", str(path), "--folder", str(tmp_path / "nowhere"))
     assert missing.returncode == 1
+
+
+def test_a_fault_after_the_link_was_moved_leaves_the_new_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in force is never removed, whatever comes after the rename."""
+    from keyloader import token_store
+
+    store = TokenStore(tmp_path)
+    with store.draft() as path:
+        (path / "one").write_text("1")
+    real = token_store._sync
+
+    def fail_on_root(path: Path) -> None:
+        if path == tmp_path:
+            raise OSError("injected")
+        real(path)
+
+    monkeypatch.setattr(token_store, "_sync", fail_on_root)
+    with pytest.raises(OSError, match="injected"), store.draft() as path:
+        (path / "two").write_text("2")
+    assert store.current == tmp_path / "store-0002"
+    assert sorted(one.name for one in store.current.iterdir()) == ["one", "two"]
+    # Before the link is moved, the old one stays and nothing else is left.
+    monkeypatch.setattr(Path, "symlink_to", fail_on_root)
+    with pytest.raises(TypeError), store.draft():
+        pass
+    assert store.current == tmp_path / "store-0002"
+    assert store.names == ["store-0001", "store-0002"]
+
+
+def test_a_link_that_leads_nowhere_is_no_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "tokens").symlink_to("store-0007")
+    with pytest.raises(SiteFault):
+        _ = TokenStore(tmp_path).current

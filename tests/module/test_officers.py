@@ -299,7 +299,7 @@ def enter(ceremony: Ceremony, person: Person, number: int, octets: bytes, total:
 
 def component_key(key: bytes, **changes: object) -> object:
     item = key_item("700001", key=key, **changes)
-    return replace(item, key=b"", source=KeySource.COMPONENTS)
+    return replace(item, key=b"", source=KeySource.COMPONENTS, components=2)
 
 
 @pytest.fixture
@@ -333,7 +333,7 @@ def test_components_make_the_key_inside(loading: Ceremony, lab: Lab) -> None:
 
 
 def test_des_components_keep_the_parity(enrolled: Ceremony) -> None:
-    item = replace(key_item("700001", key=DEVELOPMENT_DES), key=b"", source=KeySource.COMPONENTS)
+    item = replace(key_item("700001", key=DEVELOPMENT_DES), key=b"", source=KeySource.COMPONENTS, components=2)
     table = Table(enrolled, CeremonyKind.LOAD_KEY, action_digest(Operation.LOAD_KEY, item.pack()))
     table.approve(*PEOPLE)
     shares = [b"\x01\x02\x03\x04\x05\x06\x07\x08", xor(b"\x01\x02\x03\x04\x05\x06\x07\x08", DEVELOPMENT_DES)]
@@ -413,12 +413,58 @@ def test_generated_keys_differ_and_have_parity(enrolled: Ceremony) -> None:
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
-def test_records_say_who_approved(enrolled: Ceremony) -> None:
-    table = Table(enrolled, CeremonyKind.BACKUP)
+def test_records_say_who_approved_and_what_was_done(enrolled: Ceremony) -> None:
     public = Ed25519PublicKey.from_public_bytes(enrolled._session.audit_key())
     record = hashlib.sha256(b"a record").digest()
-    for approved in ((), (BOB,), (BOB, CAROL)):
-        table.approve(*approved[-1:])
+    item = generate()
+    for approved, does in (((), False), ((BOB,), False), ((BOB, CAROL), False), ((ALICE, BOB), True)):
+        table = Table(enrolled, CeremonyKind.GENERATE_KEY, action_digest(Operation.LOAD_KEY, item.pack()))  # type: ignore[attr-defined]
+        table.approve(*approved)
+        if does:
+            enrolled.load_key(item)  # type: ignore[arg-type]
         signature = enrolled.sign_record(record)
-        keys = [person.public for person in approved]
-        public.verify(signature, record_text(MODULE, table.item, table.begun.nonce, keys, 2, record).encode())
+        people = [(person.public, person.name) for person in approved]
+        text = record_text(MODULE, table.item, table.begun.nonce, int(does), people, 2, record)
+        public.verify(signature, text.encode())
+        # A ceremony has one record, and ends with it.
+        assert refusal(enrolled.sign_record, record) is Reason.CEREMONY_NOT_BEGUN
+        assert refusal(enrolled.approve, CAROL.approve(table.text)) is Reason.CEREMONY_NOT_BEGUN
+
+
+def test_a_token_with_officers_is_not_initialised_again(enrolled: Ceremony) -> None:
+    """Else they could be replaced by as many as an initialisation needs."""
+    begin = BeginItem(kind=CeremonyKind.INITIALISE, plan=PLAN, actions=())
+    assert refusal(enrolled.begin, begin) is Reason.ACTION_NOT_APPROVED
+    item = officers(ALICE, BOB)
+    table = Table(enrolled, CeremonyKind.HAND_OVER, action_digest(Operation.SET_OFFICERS, item.pack()))
+    table.approve(ALICE, BOB)
+    assert refusal(enrolled.set_officers, item) is Reason.ACTION_NOT_APPROVED
+
+
+def test_officers_cannot_lock_themselves_out(enrolled: Ceremony) -> None:
+    over = [replace(person, valid_until=now() - 1) for person in (ALICE, BOB)]
+    for item in (
+        officers(*over),
+        officers(ALICE, over[1]),
+        officers(ALICE, BOB, replace(CAROL, valid_until=1), LEASE=3),
+    ):
+        Table(enrolled, CeremonyKind.OFFICERS, action_digest(Operation.SET_OFFICERS, item.pack())).approve(ALICE, BOB)
+        assert refusal(enrolled.set_officers, item) is Reason.OFFICERS_INVALID
+
+
+def test_components_are_as_many_and_as_approved(enrolled: Ceremony) -> None:
+    values = b"".join(hashlib.sha256(b"\x01" + share).digest()[:3] for share in SHARES)
+    other = hashlib.sha256(b"\x01" + OTHER_160).digest()[:3] * 2
+    for count, known, reason in (
+        (3, b"", Reason.COMPONENTS_MISSING),
+        (2, other, Reason.CHECK_VALUE_DIFFERS),
+        (2, values, None),
+    ):
+        item = replace(ITEM, components=count, component_values=known)  # type: ignore[type-var]
+        Table(enrolled, CeremonyKind.LOAD_KEY, action_digest(Operation.LOAD_KEY, item.pack())).approve(*PEOPLE)
+        for number, (person, share) in enumerate(zip((ALICE, BOB), SHARES, strict=True), 1):
+            enter(enrolled, person, number, share)
+        if reason is None:
+            assert enrolled.load_key(item)[1]
+        else:
+            assert refusal(enrolled.load_key, item) is reason

@@ -62,7 +62,7 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
         assert refusal.value.code is Reason.CLEAR_KEY_REFUSED
         assert ceremony.make_audit_key()[0] == bytes(32)
         enrol(ceremony, officers(), ALICE, BOB)
-        wanted = replace(key_item("600001"), key=b"", source=KeySource.COMPONENTS)
+        wanted = replace(key_item("600001"), key=b"", source=KeySource.COMPONENTS, components=2)
         for key in (PUBLIC_160, DEVELOPMENT_160):
             table = Table(ceremony, CeremonyKind.LOAD_KEY, action_digest(Operation.LOAD_KEY, wanted.pack()))
             table.approve(ALICE, BOB)

@@ -84,7 +84,7 @@ def items() -> list[tuple[Operation, list[Item]]]:
         (Operation.BEGIN_CEREMONY, [BeginItem(kind=CeremonyKind.LOAD_KEY, plan=bytes(32), actions=[bytes(32)])]),
         (Operation.APPROVE, [Approval(key=bytes([1]) * 32, signature=bytes([1]) * 64)]),
         (Operation.DESTROY_KEY, [DestroyKeyItem(supply_group_code="201457", key_revision_number=1)]),
-        (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.COMPONENTS, expected=b"abc")]),
+        (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.COMPONENTS, expected=b"abc", components=2)]),
         (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.GENERATE)]),
     ]
     for length in (8, 20):

@@ -146,10 +146,11 @@ enum kw_operation {
 #define KW_LOAD_KEY_LEN 32
 #define KW_LOAD_SOURCE 33
 #define KW_LOAD_HAS_EXPECTED 34
-#define KW_LOAD_EXPECTED 35 /* 3: the check value that the key must have, or zeros */
-#define KW_LOAD_ZERO 38     /* 2 */
-#define KW_LOAD_KEY 40      /* 20, the rest zero */
-#define KW_LOAD_ZERO2 60    /* 4 */
+#define KW_LOAD_EXPECTED 35   /* 3: the check value that the key must have, or zeros */
+#define KW_LOAD_COMPONENTS 38 /* how many components; 0 from elsewhere */
+#define KW_LOAD_ZERO 39
+#define KW_LOAD_KEY 40    /* 20, the rest zero */
+#define KW_LOAD_VALUES 60 /* 4: SHA-256(check values of the components, 3 octets each)[0..3], or zeros */
 
 /* Where the key of a load-key item is. In production never in the item. */
 #define KW_SOURCE_ITEM 0
@@ -246,8 +247,10 @@ enum kw_ceremony_kind {
 /*
  * Sign-record item: SHA-256 of the record (32). Answer: as of sign-checkpoint. Signed by the audit key are the lines
  *
- *     keywatt record 1 / module ID / kind N / plan HEX / actions HEX / nonce HEX / approvals N of M / officer HEX …
- *     / record HEX
+ *     keywatt record 1 / module ID / kind N / plan HEX / actions HEX / nonce HEX / done N of M / approvals N of M
+ *     / officer HEX NAME ... / record HEX
+ *
+ * and the ceremony ends with it.
  */
 #define KW_RECORD_ITEM_LEN 32
 

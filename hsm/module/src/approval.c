@@ -11,7 +11,7 @@
 #define NAMESPACE "approval@keywatt.dev"
 /* The lines that are signed: ids and numbers of bounded length, digests as 64 characters. */
 #define TEXT_MAX 512
-#define RECORD_TEXT_MAX (TEXT_MAX + KW_OFFICERS_MAX * 80)
+#define RECORD_TEXT_MAX (TEXT_MAX + KW_OFFICERS_MAX * 120)
 
 unsigned kw_approval_count(const struct kw_approval *approval)
 {
@@ -50,7 +50,7 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
 {
     switch (operation) {
     case KW_OP_SET_OFFICERS:
-        return kind == KW_CEREMONY_INITIALISE || kind == KW_CEREMONY_OFFICERS || kind == KW_CEREMONY_HAND_OVER;
+        return kind == KW_CEREMONY_INITIALISE || kind == KW_CEREMONY_OFFICERS;
     case KW_OP_MAKE_AUDIT_KEY:
         return kind == KW_CEREMONY_INITIALISE;
     case KW_OP_LOAD_KEY:
@@ -126,6 +126,11 @@ CK_RV kw_begin_ceremony(struct kw_module *module, const uint8_t *item, uint8_t *
         kw_put(answer, KW_R_OFFICERS_MISSING, 2);
         return CKR_OK;
     }
+    /* Else the officers of a token could be replaced by as many as an initialisation needs. */
+    if (module->officers.present && kind == KW_CEREMONY_INITIALISE) {
+        kw_put(answer, KW_R_ACTION_NOT_APPROVED, 2);
+        return CKR_OK;
+    }
     CK_RV rv = module->inner.functions->C_GenerateRandom(module->inner.session, approval->nonce, 32);
     if (rv == CKR_OK)
         rv = kw_inner_sha256(&module->inner, actions, count * 32U, approval->actions_digest);
@@ -167,10 +172,15 @@ static int head(const struct kw_module *module, const char *what, char *text, si
     return length > 0 && (size_t)length < size ? length : -1;
 }
 
+static uint64_t utc_minutes(const struct kw_module *module)
+{
+    return (uint64_t)(kw_clock_minutes(&module->config) - module->config.utc_offset_minutes);
+}
+
 static CK_RV judge(const struct kw_module *module, const uint8_t *item, int place, enum kw_reason *reason)
 {
     const uint8_t *officer = kw_officer(&module->approval.officers, place);
-    uint64_t now = (uint64_t)(kw_clock_minutes(&module->config) - module->config.utc_offset_minutes);
+    uint64_t now = utc_minutes(module);
     struct kw_ssh_signature signature = {officer + KW_OFFICER_KEY, officer + KW_OFFICER_APPLICATION,
                                          item[KW_APPROVE_FLAGS], item + KW_APPROVE_COUNTER,
                                          item + KW_APPROVE_SIGNATURE};
@@ -249,7 +259,7 @@ CK_RV kw_set_officers(struct kw_module *module, const uint8_t *item, uint8_t *an
     enum kw_reason reason = KW_OK;
     int place = -1;
     CK_RV rv = CKR_OK;
-    if (!kw_officers_valid(item))
+    if (!kw_officers_valid(item) || !kw_officers_enough(item, utc_minutes(module)))
         reason = KW_R_OFFICERS_INVALID;
     else if (!approval->begun)
         reason = KW_R_CEREMONY_NOT_BEGUN;
@@ -268,8 +278,9 @@ CK_RV kw_set_officers(struct kw_module *module, const uint8_t *item, uint8_t *an
 
 CK_RV kw_sign_record(struct kw_module *module, const uint8_t *item, uint8_t *answer)
 {
-    const struct kw_approval *approval = &module->approval;
-    char text[RECORD_TEXT_MAX], hex[65];
+    struct kw_approval *approval = &module->approval;
+    char text[RECORD_TEXT_MAX], hex[65], name[KW_OFFICER_NAME_LEN + 1] = {0};
+    unsigned done = 0;
     enum kw_reason reason = KW_OK;
     if (!approval->begun)
         reason = KW_R_CEREMONY_NOT_BEGUN;
@@ -282,18 +293,24 @@ CK_RV kw_sign_record(struct kw_module *module, const uint8_t *item, uint8_t *ans
     if (length < 0)
         return CKR_GENERAL_ERROR;
     size_t used = (size_t)length;
-    used += (size_t)snprintf(text + used, sizeof text - used, "approvals %u of %u\n", kw_approval_count(approval),
-                             needed(approval));
+    for (unsigned i = 0; i < approval->action_count; i++)
+        done += approval->done[i];
+    used += (size_t)snprintf(text + used, sizeof text - used, "done %u of %u\napprovals %u of %u\n", done,
+                             approval->action_count, kw_approval_count(approval), needed(approval));
     for (int i = 0; i < KW_OFFICERS_MAX && used < sizeof text; i++) {
         if (!approval->approved_by[i])
             continue;
         hex_of_32(kw_officer(&approval->officers, i) + KW_OFFICER_KEY, hex);
-        used += (size_t)snprintf(text + used, sizeof text - used, "officer %s\n", hex);
+        memcpy(name, kw_officer(&approval->officers, i), KW_OFFICER_NAME_LEN);
+        used += (size_t)snprintf(text + used, sizeof text - used, "officer %s %s\n", hex, name);
     }
     hex_of_32(item, hex);
     if (used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "record %s\n", hex);
     if (used >= sizeof text)
         return CKR_GENERAL_ERROR;
-    return kw_audit_sign(module, (const uint8_t *)text, used, answer + KW_SIGNED_SIGNATURE);
+    CK_RV rv = kw_audit_sign(module, (const uint8_t *)text, used, answer + KW_SIGNED_SIGNATURE);
+    /* A ceremony has one record, and ends with it. */
+    explicit_bzero(approval, sizeof *approval);
+    return rv;
 }

@@ -45,9 +45,11 @@ static enum kw_reason read_record(const uint8_t *item, const struct kw_config *c
         return reason;
     size_t length = record->dkga == 4 ? 20 : 8;
     bool in_item = item[KW_LOAD_SOURCE] == KW_SOURCE_ITEM;
+    bool has_components = item[KW_LOAD_SOURCE] == KW_SOURCE_COMPONENTS;
     if (item[KW_LOAD_KEY_CHANGE] > 1 || item[KW_LOAD_SOURCE] > KW_SOURCE_GENERATE || item[KW_LOAD_HAS_EXPECTED] > 1 ||
-        (item[KW_LOAD_HAS_EXPECTED] == 0 && !kw_all_zero(item + KW_LOAD_EXPECTED, 3)) ||
-        !kw_all_zero(item + KW_LOAD_ZERO, 2) || !kw_all_zero(item + KW_LOAD_ZERO2, 4) ||
+        (item[KW_LOAD_HAS_EXPECTED] == 0 && !kw_all_zero(item + KW_LOAD_EXPECTED, 3)) || item[KW_LOAD_ZERO] != 0 ||
+        has_components != (item[KW_LOAD_COMPONENTS] != 0) ||
+        (!has_components && !kw_all_zero(item + KW_LOAD_VALUES, 4)) ||
         !kw_all_zero(item + KW_LOAD_KEY + (in_item ? length : 0), 20 - (in_item ? length : 0)))
         return KW_R_REQUEST_MALFORMED;
     if (item[KW_LOAD_KEY_LEN] != length)
@@ -71,6 +73,26 @@ static enum kw_reason judge_key(const uint8_t *octets, const struct kw_config *c
     return KW_OK;
 }
 
+/* As many components as were approved, and with the check values that were. */
+static CK_RV check_components(const struct kw_module *module, const uint8_t *item, enum kw_reason *reason)
+{
+    const struct kw_components *components = &module->approval.components;
+    uint8_t values[KW_COMPONENTS_MAX * 3], digest[32];
+    CK_RV rv = CKR_OK;
+    if (!kw_components_whole(components) || components->key_length != item[KW_LOAD_KEY_LEN] ||
+        components->total != item[KW_LOAD_COMPONENTS])
+        *reason = KW_R_COMPONENTS_MISSING;
+    if (*reason != KW_OK || kw_all_zero(item + KW_LOAD_VALUES, 4))
+        return CKR_OK;
+    for (unsigned i = 0; rv == CKR_OK && i < components->total; i++)
+        rv = kw_check_value_of(module, item[KW_LOAD_DKGA], components->octets[i], values + i * 3U);
+    if (rv == CKR_OK)
+        rv = kw_inner_sha256(&module->inner, values, components->total * 3U, digest);
+    if (rv == CKR_OK && memcmp(digest, item + KW_LOAD_VALUES, 4) != 0)
+        *reason = KW_R_CHECK_VALUE_DIFFERS;
+    return rv;
+}
+
 /* The key itself, from where the item says that it is. */
 static CK_RV take_key(const struct kw_module *module, const uint8_t *item, uint8_t octets[20], enum kw_reason *reason)
 {
@@ -80,9 +102,8 @@ static CK_RV take_key(const struct kw_module *module, const uint8_t *item, uint8
     memset(octets, 0, 20);
     switch (item[KW_LOAD_SOURCE]) {
     case KW_SOURCE_COMPONENTS:
-        if (!kw_components_whole(components) || components->key_length != length)
-            *reason = KW_R_COMPONENTS_MISSING;
-        else
+        rv = check_components(module, item, reason);
+        if (rv == CKR_OK && *reason == KW_OK)
             kw_components_combine(components, octets);
         break;
     case KW_SOURCE_GENERATE:

@@ -55,6 +55,17 @@ bool kw_officers_valid(const uint8_t *block)
     return kw_all_zero(entry(block, count), (KW_OFFICERS_MAX - count) * (size_t)KW_OFFICER_LEN);
 }
 
+bool kw_officers_enough(const uint8_t *block, uint64_t now)
+{
+    unsigned usable = 0, most = 0;
+    for (unsigned place = 0; place < block[0]; place++)
+        usable += kw_get(entry(block, place) + KW_OFFICER_UNTIL, 8) > now;
+    for (unsigned kind = 1; kind <= KW_CEREMONY_KINDS; kind++)
+        if (block[KW_OFFICERS_THRESHOLDS + kind] > most)
+            most = block[KW_OFFICERS_THRESHOLDS + kind];
+    return usable >= most;
+}
+
 static CK_RV find_objects(const struct kw_inner *inner, CK_OBJECT_HANDLE *objects, CK_ULONG limit, CK_ULONG *count)
 {
     CK_OBJECT_CLASS class = CKO_DATA;

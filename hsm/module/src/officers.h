@@ -23,6 +23,9 @@ CK_RV kw_officers_write(struct kw_officers *officers, const struct kw_inner *inn
 /* Whether a block is one: two officers at least, of different names and keys, and every kind needs two at least. */
 bool kw_officers_valid(const uint8_t *block);
 
+/* Whether so many officers of a block are within their term, or before it, that every kind can be approved. */
+bool kw_officers_enough(const uint8_t *block, uint64_t now);
+
 unsigned kw_officers_count(const struct kw_officers *officers);
 unsigned kw_officers_needed(const struct kw_officers *officers, enum kw_ceremony_kind kind);
 
