@@ -119,7 +119,8 @@ class KeyAttributes(BaseModel):
             source: where the key is.
             key: the key, if it is in the item.
             expected: the check value that it must have, or empty.
-            components, component_values: as in LoadKeyItem.
+            components: how many, if they are the source.
+            component_values: check values of the components, or empty.
 
         Raises:
             StsError: an identifier that the standard does not allow.
