@@ -13,8 +13,6 @@ import signal
 import socket
 import struct
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from hsm.recorder import Recorder
 from hsm.requests import Operation, item_count, pack_request
 from hsm.session import ModuleSession
 from hsm.session_paths import LIBRARY_PATH
+from hsm.takeover import Ceremonies
 from hsm.witness_gate import WitnessDemands
 
 EXIT_SELF_TEST = 3
@@ -39,7 +38,6 @@ EXIT_LOG = 5
 _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
-_SETTLED_NANOSECONDS = 1_000_000_000
 _MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange", "PKCS#11: MechanismInvalid"})
 _NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY})
 _WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY})
@@ -84,51 +82,6 @@ class Connection:
         if frame.generation:
             raise FrameInvalid("a request has a generation")
         return frame
-
-
-class Ceremonies:
-    """Follows ceremonies: takes over a new token store between two requests, and has their records in the log.
-
-    Args:
-        traces: where to look.
-        reopen: opens a session on the store in force, after the one before was ended.
-    """
-
-    def __init__(self, traces: CeremonyTraces, reopen: Callable[[], ModuleSession]) -> None:
-        """Begin with the store that is in force now, and look at every record once."""
-        self._traces = traces
-        self._reopen = reopen
-        self._store = traces.store()
-        self._changed = -1
-
-    def follow(self, session: ModuleSession, recorder: Recorder) -> ModuleSession:
-        """Return the session to go on with.
-
-        Raises:
-            HsmError: the new store does not prove itself; this worker has no session any more.
-        """
-        store = self._traces.store()
-        if store and store != self._store:
-            # A lower number is a store of before: keys and officers that were retired since are back.
-            event = "token-store-changed" if store > self._store else "token-store-rolled-back"
-            log(event, before=self._store, after=store)
-            session.finalize()
-            session = self._reopen()
-            proved = self_test.run(session)
-            recorder.take_over(session, self._store, store)
-            self._store = store
-            log("token-store-taken-over", store=store, keys_proved=proved)
-        changed = self._traces.changed()
-        if changed != self._changed:
-            try:
-                more = recorder.write_ceremony(self._traces)
-            except LogUnavailable as error:
-                log("ceremony-not-recorded", detail=error)
-                more = True
-            if not more:
-                # Clocks of file systems tick slowly: what is written within the same tick would be missed.
-                self._changed = changed if time.time_ns() - changed > _SETTLED_NANOSECONDS else -1
-        return session
 
 
 class Worker:
@@ -351,8 +304,7 @@ def read_pin(path: Path) -> str:
     return path.read_text("ascii").strip()
 
 
-def main() -> int:
-    """Entry point, for the supervisor only."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="keywatt-module-worker")
     parser.add_argument("--listener", type=int, required=True)
     parser.add_argument("--heartbeat", type=int, required=True)
@@ -365,7 +317,12 @@ def main() -> int:
     parser.add_argument("--token-link", type=Path)
     parser.add_argument("--records", type=Path)
     parser.add_argument("--witnesses", type=WitnessDemands.unpack)
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> int:
+    """Entry point, for the supervisor only."""
+    arguments = _parser().parse_args()
     hardening.refuse_root()
     hardening.die_with_parent(arguments.parent)
     hardening.harden()
@@ -382,7 +339,8 @@ def main() -> int:
 
     ceremonies = None
     if arguments.token_link is not None:
-        ceremonies = Ceremonies(CeremonyTraces(token_link=arguments.token_link, records=arguments.records), reopen)
+        traces = CeremonyTraces(token_link=arguments.token_link, records=arguments.records)
+        ceremonies = Ceremonies(traces, reopen, heartbeat.begin, log)
     try:
         session = reopen()
         proved = self_test.run(session)

@@ -192,3 +192,17 @@ def test_rubbish_among_the_records_is_told_of(room: tuple[System, Room]) -> None
     hold(made, made.plan("after", KEY.format("700002")), "Alice", "Bob")
     restart(system)
     until(lambda: [leaf.get("outcome") for leaf in entries(system)].count("done") == 3, "those that came after")
+
+
+def test_rolling_back_is_told_of(room: tuple[System, Room]) -> None:
+    system, made = room
+    hold(made, made.plan("first", KEY.format("700001")), "Alice", "Bob")
+    restart(system)
+    with at_terminal(["rollback", "store-0001", "--site", str(made.site)], made.user) as terminal:
+        terminal.answer("Type store-0001 to go on: ", "store-0001")
+        assert terminal.end() == 0, terminal.shown
+    until(lambda: "token-store-rolled-back" in system.log("module"), "the worker's line")
+    until(lambda: "reload" in [leaf["type"] for leaf in entries(system)], "the entry")
+    (reload,) = (leaf for leaf in entries(system) if leaf["type"] == "reload")
+    assert (reload["before"], reload["store"], reload["keys"]) == ("store-0002", "store-0001", 0)
+    assert system.log("module").count("worker-ready") == 2
