@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from hsm.log.durable import flush_folder
 from keyloader.record import Record, read
 
 _NAME = re.compile(r"([0-9]{4,8})(?:-refused)?\.json(?:\.pending)?")
@@ -32,7 +33,7 @@ class RecordsFolder:
         # A record is never replaced: a link refuses where a rename would not.
         os.link(pending, path)
         pending.unlink()
-        self._sync()
+        flush_folder(self._folder)
         return path
 
     def write_refused(self, record: Record) -> Path:
@@ -73,12 +74,5 @@ class RecordsFolder:
             os.fsync(descriptor)
         os.link(draft, path)
         draft.unlink()
-        self._sync()
+        flush_folder(self._folder)
         return path
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -6,15 +6,6 @@
 #include "octets.h"
 #include "operations.h"
 
-#ifndef CKM_EC_EDWARDS_KEY_PAIR_GEN
-#define CKM_EC_EDWARDS_KEY_PAIR_GEN 0x1055UL
-#endif
-#ifndef CKM_EDDSA
-#define CKM_EDDSA 0x1057UL
-#endif
-#ifndef CKK_EC_EDWARDS
-#define CKK_EC_EDWARDS 0x40UL
-#endif
 #define LABEL_LEN (sizeof KW_AUDIT_KEY_LABEL - 1)
 #define BASE64_OF_32 44
 /* module id, 20 digits, a root, three line ends */

@@ -5,4 +5,15 @@
 #define CRYPTOKI_COMPAT 1
 #include <p11-kit/pkcs11.h>
 
+/* PKCS#11 3.0, which older headers do not have. */
+#ifndef CKM_EC_EDWARDS_KEY_PAIR_GEN
+#define CKM_EC_EDWARDS_KEY_PAIR_GEN 0x1055UL
+#endif
+#ifndef CKM_EDDSA
+#define CKM_EDDSA 0x1057UL
+#endif
+#ifndef CKK_EC_EDWARDS
+#define CKK_EC_EDWARDS 0x40UL
+#endif
+
 #endif

@@ -4,12 +4,6 @@
 
 #include "octets.h"
 
-#ifndef CKM_EDDSA
-#define CKM_EDDSA 0x1057UL
-#endif
-#ifndef CKK_EC_EDWARDS
-#define CKK_EC_EDWARDS 0x40UL
-#endif
 #define SHA512_LEN 64
 #define USER_PRESENT 0x01
 /* "SSHSIG", then namespace, nothing, "sha512" and the digest, each with its length */
