@@ -119,7 +119,7 @@ lint: build
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 
 unit: build
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: build
 	$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
