@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from keyloader import record as records
-from tests.ceremony.conftest import remove
 from tests.ceremony.table import Room, Terminal, approve, at_terminal, begin, hold, run
-from tests.ceremony.test_ceremony import CHECK_VALUES, SHARES, enter, load, load_key, type_component
+from tests.ceremony.test_ceremony import SHARES, enter, load, load_key, type_component
 
 
 def image(folder: Path) -> dict[str, tuple[int, str]]:
@@ -521,11 +520,3 @@ def test_two_ceremonies_at_once(room: Room) -> None:
         with running(room, second) as other:
             assert other.end() == 1
             assert "TOKEN_STORE_BUSY" in other.shown
-
-
-def test_the_fixture_can_be_cleared(tmp_path: Path) -> None:
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    (tmp_path / "a").chmod(0o500)
-    remove(tmp_path / "a")
-    assert CHECK_VALUES
-    assert not (tmp_path / "a").exists()
