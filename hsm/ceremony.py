@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hsm.ceremony_requests import (
+    BlockKeyItem,
+    CentresItem,
+    InitTokenItem,
+    InstallTablesItem,
+    KeyBlockItem,
+    KeyNameItem,
+    LoadKeyItem,
+    LoadWrappedItem,
+    TransportKey,
+)
 from hsm.errors import ModuleFault, ModuleRefusal
 from hsm.officers import Approval, BeginItem, Begun, ComponentPart, Enrolment, OfficersItem, unpack_approved
 from hsm.reasons import Reason
-from hsm.requests import (
-    HEADER_LENGTH,
-    CheckValue,
-    DestroyKeyItem,
-    InitTokenItem,
-    InstallTablesItem,
-    Item,
-    LoadKeyItem,
-    Operation,
-    SignedCheckpoint,
-    pack_request,
-)
+from hsm.requests import HEADER_LENGTH, CheckValue, Item, Operation, SignedCheckpoint, pack_request
 from hsm.session import ModuleSession
 from hsm.status import Mode
 
@@ -58,6 +58,9 @@ class Ceremony:
     def _answer(self, operation: Operation, item: Item) -> bytes:
         return self._session.operate(operation, pack_request(operation, [item]))[HEADER_LENGTH:]
 
+    def _bare(self, operation: Operation) -> bytes:
+        return self._session.operate(operation, pack_request(operation))[HEADER_LENGTH:]
+
     def _one(self, operation: Operation, item: Item) -> CheckValue:
         return CheckValue.unpack(self._answer(operation, item))
 
@@ -78,7 +81,10 @@ class Ceremony:
         Raises:
             ModuleRefusal: KEY_EXISTS if another key or record has the name, or any rule of the record.
         """
-        checked = self._one(Operation.LOAD_KEY, item)
+        return self._loaded(Operation.LOAD_KEY, item)
+
+    def _loaded(self, operation: Operation, item: Item) -> tuple[CheckValue, bool]:
+        checked = self._one(operation, item)
         if checked.reason not in (Reason.OK, Reason.KEY_ALREADY_LOADED):
             raise ModuleRefusal(checked.reason)
         self._session.reload_keys()
@@ -86,7 +92,7 @@ class Ceremony:
 
     def officers(self) -> Enrolment | None:
         """Return who is enrolled; None if nobody is."""
-        answer = self._session.operate(Operation.OFFICERS, pack_request(Operation.OFFICERS))[HEADER_LENGTH:]
+        answer = self._bare(Operation.OFFICERS)
         reason = Reason(int.from_bytes(answer[:2], "big"))
         return Enrolment.unpack(answer[8:]) if reason is Reason.OK else None
 
@@ -116,10 +122,47 @@ class Ceremony:
         _require(checked.reason)
         return checked
 
-    def destroy_key(self, item: DestroyKeyItem) -> None:
+    def destroy_key(self, item: KeyNameItem) -> None:
         """Destroy a vending key; raises ModuleRefusal."""
         _require(self._one(Operation.DESTROY_KEY, item).reason)
         self._session.reload_keys()
+
+    def retire_key(self, item: KeyNameItem) -> None:
+        """Have a vending key issue nothing any more; raises ModuleRefusal."""
+        _require(self._one(Operation.RETIRE_KEY, item).reason)
+        self._session.reload_keys()
+
+    def make_transport_key(self) -> TransportKey:
+        """Make the key pair for one delivery of keys, in place of the one before; raises ModuleRefusal."""
+        made = TransportKey.unpack(self._bare(Operation.TRANSPORT_KEY))
+        _require(made.reason)
+        return made
+
+    def end_transport(self) -> None:
+        """Destroy the key pair: what was wrapped for it never opens again. Raises ModuleRefusal."""
+        _require(CheckValue.unpack(self._bare(Operation.END_TRANSPORT)).reason)
+
+    def load_wrapped(self, item: LoadWrappedItem) -> tuple[CheckValue, bool]:
+        """Load a key that a centre has wrapped; as :meth:`load_key`, and the same key may take new limits and dates."""
+        return self._loaded(Operation.LOAD_WRAPPED, item)
+
+    def load_block(self, item: KeyBlockItem) -> tuple[CheckValue, bool]:
+        """Load a key out of a key block of X9.143; as :meth:`load_wrapped`."""
+        return self._loaded(Operation.LOAD_BLOCK, item)
+
+    def set_block_key(self, item: BlockKeyItem) -> CheckValue:
+        """Load the key block protection key from the components that were entered; raises ModuleRefusal."""
+        checked = self._one(Operation.SET_BLOCK_KEY, item)
+        _require(checked.reason)
+        return checked
+
+    def centres(self) -> CentresItem:
+        """Return the centres whose files the token takes."""
+        return CentresItem.unpack(self._bare(Operation.CENTRES)[8:])
+
+    def set_centres(self, item: CentresItem) -> None:
+        """Replace the list of centres; raises ModuleRefusal."""
+        _require(self._one(Operation.SET_CENTRES, item).reason)
 
     def sign_record(self, digest: bytes) -> bytes:
         """Have the audit key sign the record of the ceremony under way; return the signature. Raises ModuleRefusal."""

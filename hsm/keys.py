@@ -22,10 +22,12 @@ from sts.token_identifier import BaseDate
 
 _DATE = r"(?:-|\d{4}-\d\d-\d\dT\d\d:\d\d)"
 _RECORD = re.compile(
-    rf"keywatt-vk/1 sgc=(?P<sgc>\d{{6}}) krn=(?P<krn>\d) kt=(?P<kt>\d) dkga=(?P<dkga>\d\d) bdt=(?P<bdt>\d\d)"
+    rf"keywatt-vk/[12] sgc=(?P<sgc>\d{{6}}) krn=(?P<krn>\d) kt=(?P<kt>\d) dkga=(?P<dkga>\d\d) bdt=(?P<bdt>\d\d)"
     rf" ken=(?P<ken>\d{{1,3}}) act=(?P<act>{_DATE}) iut=(?P<iut>{_DATE}) c0=(?P<c0>[0-9a-f]{{4}})"
-    rf" c2=(?P<c2>[0-9a-f]{{4}}) kc=(?P<kc>[01]) origin=(?P<origin>ceremony|development|public)"
-    rf" kcv=(?P<kcv>[0-9a-f]{{6}})"
+    rf" c2=(?P<c2>[0-9a-f]{{4}}) kc=(?P<kc>[01])"
+    rf"(?: rfr=(?P<rfr>{_DATE}) ulm=(?P<ulm>\d{{1,15}}) clm=(?P<clm>\d{{1,15}}))?"
+    rf" origin=(?P<origin>ceremony|development|public)"
+    rf" kcv=(?P<kcv>[0-9a-f]{{6}})(?P<retired> state=retired)?"
 )
 
 
@@ -57,7 +59,9 @@ class VendingKey:
     """The record of a vending key.
 
     Args:
-        activation, issued_until: naive times in the system's zone, or None.
+        activation, issued_until, refresh_until: naive times in the system's zone, or None.
+        unit_limit, currency_limit: the most that a token may grant, in least significant bits; 0 for no limit.
+        is_retired: it issues nothing any more, and no meter is changed to it.
         class0, class2: allowed subclasses, bit n for subclass n.
         key_change: whether the key may take part in key changes.
         check_value: three octets, computed as ``check_value_algorithm`` says.
@@ -76,6 +80,10 @@ class VendingKey:
     origin: Origin
     check_value: bytes
     check_value_algorithm: CheckValueAlgorithm
+    refresh_until: datetime | None = None
+    unit_limit: int = 0
+    currency_limit: int = 0
+    is_retired: bool = False
 
     @property
     def is_test_key(self) -> bool:
@@ -114,6 +122,10 @@ class VendingKey:
                 check_value_algorithm=(
                     CheckValueAlgorithm.SHA256_01_KEY if dkga == 4 else CheckValueAlgorithm.DES_ENCRYPT_ZEROS
                 ),
+                refresh_until=_date(match["rfr"] or "-"),
+                unit_limit=int(match["ulm"] or 0),
+                currency_limit=int(match["clm"] or 0),
+                is_retired=match["retired"] is not None,
             )
         except (StsError, ValueError) as error:
             raise RecordInvalid("the module shows a key record with a value that does not exist") from error

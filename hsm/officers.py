@@ -42,6 +42,7 @@ class CeremonyKind(enum.IntEnum):
     HAND_OVER = 10
     LEASE = 11
     POLICY = 12
+    RETIRE_KEY = 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,9 @@ class OfficersItem:
         """Return the block; raises FrameInvalid for more officers than there is room for."""
         if len(self.officers) > OFFICERS_MAX:
             raise FrameInvalid(f"a token has at most {OFFICERS_MAX} officers")
-        thresholds = bytes(self.thresholds.get(CeremonyKind(kind), 0) if kind else 0 for kind in range(13))
+        thresholds = bytes(
+            self.thresholds.get(CeremonyKind(kind), 0) if kind else 0 for kind in range(len(CeremonyKind) + 1)
+        )
         entries = b"".join(officer.pack() for officer in self.officers)
         return _HEAD.pack(len(self.officers), thresholds) + entries.ljust(OFFICERS_MAX * _OFFICER.size, b"\0")
 

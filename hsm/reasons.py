@@ -82,6 +82,16 @@ class Reason(enum.IntEnum):
     CHECK_VALUE_DIFFERS = 69
     CLEAR_KEY_REFUSED = 70
     KEY_UNKNOWN = 71
+    KEY_REFRESH_DUE = 72
+    KEY_VALUE_LIMIT = 73
+    KEY_RETIRED = 74
+    TRANSPORT_KEY_MISSING = 75
+    CENTRE_UNKNOWN = 76
+    CENTRES_INVALID = 77
+    WRAPPED_KEY_WRONG = 78
+    BLOCK_KEY_MISSING = 79
+    KEY_BLOCK_INVALID = 80
+    KEY_BLOCK_WRONG = 81
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -128,6 +138,16 @@ HINTS: dict[Reason, str] = {
     Reason.CHECK_VALUE_DIFFERS: "A component is wrong, or the plan is: compare each check value with its envelope.",
     Reason.CLEAR_KEY_REFUSED: "In production a key comes in components, is generated, or comes in a key file.",
     Reason.KEY_UNKNOWN: "The token has no such key.",
+    Reason.KEY_REFRESH_DUE: "The centre allows this key until its time of refresh: load its next key file.",
+    Reason.KEY_VALUE_LIMIT: "The key's record allows no token of this value; a key file with another limit would.",
+    Reason.KEY_RETIRED: "This key was retired: change the meter to its successor.",
+    Reason.TRANSPORT_KEY_MISSING: "The file is for another request, or was loaded already: request anew.",
+    Reason.CENTRE_UNKNOWN: "No enrolled centre has signed this file; if it is the right one, enrol it.",
+    Reason.CENTRES_INVALID: "Centres have names and keys of their own; a token knows at most eight.",
+    Reason.WRAPPED_KEY_WRONG: "The file says of the key what the centre did not bind to it, or is for another token.",
+    Reason.BLOCK_KEY_MISSING: "Load the key block protection key in a ceremony first.",
+    Reason.KEY_BLOCK_INVALID: "See docs/key-files.md for the form of a key block; ask the centre for another.",
+    Reason.KEY_BLOCK_WRONG: "The block was altered, or made under another key block protection key.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,14 +43,14 @@ class Operation(enum.IntEnum):
     COMPONENT = 0x18
     DESTROY_KEY = 0x19
     SIGN_RECORD = 0x1A
-
-
-class KeySource(enum.IntEnum):
-    """Where the octets of a key to load are."""
-
-    ITEM = 0
-    COMPONENTS = 1
-    GENERATE = 2
+    RETIRE_KEY = 0x1B
+    TRANSPORT_KEY = 0x1C
+    END_TRANSPORT = 0x1D
+    LOAD_WRAPPED = 0x1E
+    CENTRES = 0x1F
+    SET_CENTRES = 0x20
+    SET_BLOCK_KEY = 0x21
+    LOAD_BLOCK = 0x22
 
 
 class Mark(enum.IntFlag):
@@ -76,9 +75,6 @@ _CHECKED = struct.Struct(">HB3s10x")
 _AUDIT_KEY = struct.Struct(">HB5x32s8x")
 _CHECKPOINT = struct.Struct(">Q32s")
 _SIGNED = struct.Struct(">H6x64s")
-_LOAD = struct.Struct(">6sBBBBBBHHqqBBB3sBx20s4s")
-_TABLES = struct.Struct(">32s96s")
-_INIT = struct.Struct(">32s64s64s")
 _ISSUE_RESERVED_TID = 0x01
 _ISSUE_VALIDATE_ONLY = 0x02
 _CHANGE_VALIDATE_ONLY = 0x01
@@ -274,17 +270,26 @@ class KeyChanged:
         )
 
 
+_CHECK_VALUE_LABELS = (
+    "none",
+    "DES(VK, 8 zero octets)[0..2]",
+    "SHA-256(01 || VK)[0..2]",
+    "AES-CMAC(key, 16 zero octets)[0..2]",
+)
+
+
 class CheckValueAlgorithm(enum.IntEnum):
     """How a check value is computed; a check value without its algorithm says nothing."""
 
     NONE = 0
     DES_ENCRYPT_ZEROS = 1
     SHA256_01_KEY = 2
+    CMAC_ZEROS = 3
 
     @property
     def label(self) -> str:
         """How it is printed."""
-        return {0: "none", 1: "DES(VK, 8 zero octets)[0..2]", 2: "SHA-256(01 || VK)[0..2]"}[self.value]
+        return _CHECK_VALUE_LABELS[self.value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,99 +345,6 @@ class SignedCheckpoint:
         """Read 72 octets."""
         reason, signature = _SIGNED.unpack(octets)
         return cls(reason=Reason(reason), signature=signature)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class LoadKeyItem:
-    """A vending key to load in ceremony mode; its repr shows nothing of the key.
-
-    Args:
-        class0, class2: allowed subclasses, bit n for subclass n.
-        activation, issued_until: minutes since 1970 in the system's zone, 0 for none.
-        key: 8 octets for DKGA02, 20 for DKGA04; empty unless the source is ITEM.
-        source: where the key is.
-        expected: the check value that the key must have, three octets, or empty.
-        components: how many, if they are the source; else 0.
-        component_values: check values of the components, three octets each, in order; empty if they are not known.
-    """
-
-    supply_group_code: str
-    key_revision_number: int
-    key_type: int
-    dkga: int
-    base_date: int
-    key_expiry_number: int
-    key_change: bool
-    class0: int
-    class2: int
-    activation: int
-    issued_until: int
-    key: bytes = b""
-    source: KeySource = KeySource.ITEM
-    expected: bytes = b""
-    components: int = 0
-    component_values: bytes = b""
-
-    def pack(self) -> bytes:
-        """Return the 64 octets of the item."""
-        return _LOAD.pack(
-            self.supply_group_code.encode("ascii"),
-            self.key_revision_number,
-            self.key_type,
-            self.dkga,
-            self.base_date,
-            self.key_expiry_number,
-            self.key_change,
-            self.class0,
-            self.class2,
-            self.activation,
-            self.issued_until,
-            len(self.key) if self.source is KeySource.ITEM else (20 if self.dkga == 4 else 8),
-            self.source,
-            bool(self.expected),
-            self.expected,
-            self.components,
-            self.key,
-            hashlib.sha256(self.component_values).digest()[:4] if self.component_values else b"",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class InstallTablesItem:
-    """STA tables to install in ceremony mode: a name, and T1 || T2 || P (96 octets)."""
-
-    name: str
-    tables: bytes
-
-    def pack(self) -> bytes:
-        """Return the 128 octets of the item."""
-        return _TABLES.pack(self.name.encode("ascii"), self.tables)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class InitTokenItem:
-    """A token to initialise in ceremony mode."""
-
-    label: str
-    so_pin: str
-    user_pin: str
-
-    def pack(self) -> bytes:
-        """Return the 160 octets of the item."""
-        label = self.label.encode("utf-8").ljust(32)
-        return _INIT.pack(label, self.so_pin.encode("ascii"), self.user_pin.encode("ascii"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestroyKeyItem:
-    """A vending key to destroy."""
-
-    supply_group_code: str
-    key_revision_number: int
-
-    def pack(self) -> bytes:
-        """Return the 8 octets of the item."""
-        return struct.pack(">6sBx", self.supply_group_code.encode("ascii"), self.key_revision_number)
 
 
 class Item(Protocol):

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hsm.ceremony_requests import InstallTablesItem
 from hsm.errors import HsmError
-from hsm.requests import InstallTablesItem
 from keyloader import ceremony_cli, module_access, tables_file
 from keyloader.errors import KeyLoaderError
 from keyloader.token_store import TokenStore

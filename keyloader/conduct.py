@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import InitTokenItem
 from hsm.errors import HsmError, ModuleRefusal
 from hsm.officers import Approval, BeginItem, EnrolledOfficer, Enrolment, approval_text
-from hsm.requests import InitTokenItem
 from hsm.self_test import prove_keys
 from hsm.session import ModuleSession
 from keyloader import module_access

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import InitTokenItem, LoadKeyItem
 from hsm.errors import HsmError
-from hsm.requests import InitTokenItem, LoadKeyItem
 from keyloader import key_file, module_access
 from keyloader.errors import KeyLoaderError
 from keyloader.token_store import TokenStore

@@ -108,3 +108,24 @@ class SiteFault(KeyLoaderError):
 
     reason = "SITE_FAULT"
     hint = "See the message for the path; nothing was changed."
+
+
+class RequestFileInvalid(KeyLoaderError):
+    """A key request that is not of its form, or that the trusted audit key has not signed."""
+
+    reason = "KEY_REQUEST_INVALID"
+    hint = "Have the module make a new request; compare its audit key with the record of its initialisation."
+
+
+class KeyLoadFileInvalid(KeyLoaderError):
+    """A key-load file that is not of its form, contradicts itself, or is not as its centre has signed it."""
+
+    reason = "KEY_LOAD_FILE_INVALID"
+    hint = "Ask the key management centre for another file for the same request; docs/key-files.md has the form."
+
+
+class BackupInvalid(KeyLoaderError):
+    """A backup that is not of its form, or that the shares do not open."""
+
+    reason = "BACKUP_INVALID"
+    hint = "Compare the digest with the record of the backup, and each share's check value with its envelope."

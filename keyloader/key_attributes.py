@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hsm.requests import KeySource, LoadKeyItem
+from hsm.ceremony_requests import KeySource, LoadKeyItem
 from sts.errors import StsError
 from sts.identifiers import (
     DecoderKeyGenerationAlgorithm,
@@ -56,6 +57,9 @@ class KeyAttributes(BaseModel):
         supply_group_code, key_revision_number, key_type, dkga, base_date, key_expiry_number: as in the standard;
             ``base_date`` is 93, 14, 35 or 55.
         activation, issued_until: naive local times to the minute.
+        refresh_until: until when it may be used unless its centre sends it again; as above.
+        unit_limit, currency_limit: the most that one token may grant, as decimals: kWh, m3 or minutes to one place,
+            base currency to five.
         allowed_classes: such as ``0``, ``2.1`` or ``2.11-15``.
         key_change: whether it may take part in key changes.
     """
@@ -70,6 +74,9 @@ class KeyAttributes(BaseModel):
     key_expiry_number: int
     activation: datetime | None = None
     issued_until: datetime | None = None
+    refresh_until: datetime | None = None
+    unit_limit: Annotated[str, Field(pattern=r"^\d{1,14}(\.\d)?$")] | None = None
+    currency_limit: Annotated[str, Field(pattern=r"^\d{1,10}(\.\d{1,5})?$")] | None = None
     allowed_classes: Annotated[list[str], Field(min_length=1)] = ["0", "2"]
     key_change: bool = True
 
@@ -79,7 +86,7 @@ class KeyAttributes(BaseModel):
         class_masks(entries)
         return entries
 
-    @field_validator("activation", "issued_until")
+    @field_validator("activation", "issued_until", "refresh_until")
     @classmethod
     def _check_date(cls, moment: datetime | None) -> datetime | None:
         if moment is not None and (moment.tzinfo is not None or moment.second or moment.microsecond):
@@ -140,6 +147,9 @@ class KeyAttributes(BaseModel):
             class2=class2,
             activation=_minutes(self.activation),
             issued_until=_minutes(self.issued_until),
+            refresh_until=_minutes(self.refresh_until),
+            unit_limit=_scaled(self.unit_limit, 1),
+            currency_limit=_scaled(self.currency_limit, 5),
             key=key,
             source=source,
             expected=expected,
@@ -150,3 +160,8 @@ class KeyAttributes(BaseModel):
 
 def _minutes(moment: datetime | None) -> int:
     return 0 if moment is None else (moment - _EPOCH) // timedelta(minutes=1)
+
+
+def _scaled(limit: str | None, places: int) -> int:
+    """Return a decimal in its least significant bits; the pattern of the field leaves no more places than fit."""
+    return 0 if limit is None else int(Decimal(limit).scaleb(places))

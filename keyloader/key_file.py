@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-from hsm.requests import KeySource, LoadKeyItem
+from hsm.ceremony_requests import KeySource, LoadKeyItem
 from keyloader.errors import KeyFileInvalid
 from keyloader.key_attributes import KeyAttributes
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from keyloader.ceremonies import CeremonyPlan
 from keyloader.errors import PlanInvalid
+from keyloader.field_errors import describe
 from keyloader.officer_list import OFFICER_NAME
 
 _PLAN_MAX = 256 * 1024
@@ -108,12 +109,3 @@ def parse(text: str, name: str) -> Plan:
         if isinstance(error, ValidationError):
             raise PlanInvalid(f"{name}: {describe(error)}") from None
         raise PlanInvalid(f"{name}: {error}") from None
-
-
-def describe(error: ValidationError) -> str:
-    """Name every field that is wrong, never what stands in it."""
-    lines = []
-    for found in error.errors(include_input=False):
-        field = ".".join(str(part + 1) if isinstance(part, int) else part for part in found["loc"])
-        lines.append(f"{field}: {found['msg'].removeprefix('Value error, ')}" if field else found["msg"])
-    return "; ".join(lines)

@@ -18,7 +18,7 @@ from hsm.officers import NAMESPACE, BeginItem, CeremonyKind, approval_text, reco
 from keyloader import plan as plans
 from keyloader.ceremonies.tables import InstallTables
 from keyloader.errors import KeyLoaderError, RecordInvalid
-from keyloader.ssh_signatures import OfficerSignature, signed_octets
+from keyloader.ssh_signatures import OfficerSignature
 
 FORMAT = "keywatt-record/1"
 _RECORD_MAX = 4 * 1024 * 1024
@@ -178,14 +178,8 @@ def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[tuple[bytes
     keys: dict[bytes, str] = {}
     for approval in fields["approvals"]:
         signature = OfficerSignature.parse(approval["signature"])
-        message = signed_octets(NAMESPACE, text.encode())
-        if signature.key.application:
-            head = hashlib.sha256(signature.key.application.encode()).digest() + bytes([signature.flags])
-            message = head + signature.counter.to_bytes(4, "big") + hashlib.sha256(message).digest()
-        try:
-            Ed25519PublicKey.from_public_bytes(signature.key.public).verify(signature.signature, message)
-        except InvalidSignature:
-            raise RecordInvalid(f"the approval of {approval['officer']} is wrong") from None
+        if not signature.proves(signature.key.public, NAMESPACE, text.encode()):
+            raise RecordInvalid(f"the approval of {approval['officer']} is wrong")
         if signature.key.public in keys or signature.key.public not in order:
             raise RecordInvalid("an approval is of nobody who was enrolled, or stands twice")
         keys[signature.key.public] = str(approval["officer"])

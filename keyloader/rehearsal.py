@@ -10,6 +10,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import InitTokenItem
 from hsm.officers import (
     NAMESPACE,
     Approval,
@@ -20,7 +21,7 @@ from hsm.officers import (
     action_digest,
     approval_text,
 )
-from hsm.requests import InitTokenItem, Operation
+from hsm.requests import Operation
 from keyloader import module_access
 from keyloader.approvals import RehearsalSigner
 from keyloader.ceremonies.base import CeremonyType

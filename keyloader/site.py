@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from keyloader.errors import PlanInvalid, SiteFault
-from keyloader.plan import describe
+from keyloader.field_errors import describe
 
 
 class Site(BaseModel):

@@ -13,7 +13,8 @@ import struct
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from keyloader.errors import SignatureUnreadable
 
@@ -162,6 +163,20 @@ class OfficerSignature:
         encoded = base64.b64encode(octets).decode()
         lines = [encoded[at : at + 70] for at in range(0, len(encoded), 70)]
         return "\n".join([_BEGIN, *lines, _END, ""])
+
+    def proves(self, public: bytes, namespace: str, message: bytes) -> bool:
+        """Tell whether this key has signed a message for this purpose; judged here, apart from the module."""
+        if self.key.public != public or self.namespace != namespace:
+            return False
+        octets = signed_octets(namespace, message)
+        if self.key.application:
+            head = hashlib.sha256(self.key.application.encode()).digest() + bytes([self.flags])
+            octets = head + self.counter.to_bytes(4, "big") + hashlib.sha256(octets).digest()
+        try:
+            Ed25519PublicKey.from_public_bytes(public).verify(self.signature, octets)
+        except InvalidSignature:
+            return False
+        return True
 
 
 def signed_octets(namespace: str, message: bytes) -> bytes:

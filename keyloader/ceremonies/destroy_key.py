@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import KeyNameItem, KeySource
 from hsm.officers import CeremonyKind
-from hsm.requests import DestroyKeyItem, KeySource, Operation
+from hsm.requests import Operation
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
 from keyloader.key_attributes import KeyAttributes
 
@@ -24,9 +25,9 @@ class DestroyKey(CeremonyType):
     key_revision_number: Annotated[int, Field(ge=1, le=9)]
 
     @property
-    def item(self) -> DestroyKeyItem:
+    def item(self) -> KeyNameItem:
         """As the module takes it."""
-        return DestroyKeyItem(supply_group_code=self.supply_group_code, key_revision_number=self.key_revision_number)
+        return KeyNameItem(supply_group_code=self.supply_group_code, key_revision_number=self.key_revision_number)
 
     @property
     def name(self) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from hsm.ceremony_requests import KeySource
 from hsm.officers import CeremonyKind
-from hsm.requests import KeySource, Operation
+from hsm.requests import Operation
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
 from keyloader.key_attributes import KeyAttributes
 

@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hsm.ceremony_requests import KeySource, LoadKeyItem
 from hsm.errors import ModuleRefusal
 from hsm.officers import CeremonyKind, ComponentPart
 from hsm.reasons import Reason
-from hsm.requests import CheckValue, KeySource, LoadKeyItem, Operation
+from hsm.requests import CheckValue, Operation
 from keyloader.ceremonies.base import Action, Approver, CeremonyType, Stage
 from keyloader.errors import ComponentRefused
 from keyloader.key_attributes import KeyAttributes

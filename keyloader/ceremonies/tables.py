@@ -8,8 +8,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from hsm.ceremony_requests import InstallTablesItem
 from hsm.officers import CeremonyKind
-from hsm.requests import InstallTablesItem, Operation
+from hsm.requests import Operation
 from keyloader import tables_file
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
 from keyloader.errors import PlanInvalid

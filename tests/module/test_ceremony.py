@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import InitTokenItem, InstallTablesItem
 from hsm.errors import ModuleFault, ModuleRefusal
 from hsm.keys import Origin
 from hsm.reasons import Reason
-from hsm.requests import InitTokenItem, InstallTablesItem, Operation, pack_request
+from hsm.requests import Operation, pack_request
 from sts import codec
 from sts.ciphers.sta_tables import SAMPLE_TABLES, StaTables
 from sts.token_number import TokenNumber

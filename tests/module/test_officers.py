@@ -10,6 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import InstallTablesItem, KeyNameItem, KeySource
 from hsm.errors import ModuleRefusal
 from hsm.officers import (
     ACTIONS_MAX,
@@ -23,7 +24,7 @@ from hsm.officers import (
     record_text,
 )
 from hsm.reasons import Reason
-from hsm.requests import DestroyKeyItem, InstallTablesItem, KeySource, Operation
+from hsm.requests import Operation
 from tests.module.test_rules import now as minute_now
 from tests.support.lab import DEVELOPMENT_160, DEVELOPMENT_DES, Lab, credit, issue, key_item, reference
 from tests.support.officers import ALICE, BOB, CAROL, PEOPLE, Person, now, officers
@@ -204,7 +205,7 @@ def test_without_a_ceremony_nothing_is_done(enrolled: Ceremony) -> None:
     for call, argument in (
         (enrolled.load_key, generate()),
         (enrolled.load_key, key_item("700001", key=DEVELOPMENT_160)),
-        (enrolled.destroy_key, DestroyKeyItem(supply_group_code="201457", key_revision_number=1)),
+        (enrolled.destroy_key, KeyNameItem(supply_group_code="201457", key_revision_number=1)),
         (enrolled.approve, ALICE.approve("")),
         (enrolled.set_officers, officers()),
         (enrolled.sign_record, bytes(32)),
@@ -227,7 +228,7 @@ def test_nothing_but_what_was_approved_is_done_and_once(enrolled: Ceremony) -> N
 def test_a_kind_serves_for_nothing_else(enrolled: Ceremony) -> None:
     """Else the kind that needs the fewest officers would serve for everything."""
     item = key_item("700001", key=DEVELOPMENT_160)
-    destroy = DestroyKeyItem(supply_group_code="201457", key_revision_number=1)
+    destroy = KeyNameItem(supply_group_code="201457", key_revision_number=1)
     actions = [
         action_digest(Operation.LOAD_KEY, item.pack()),
         action_digest(Operation.DESTROY_KEY, destroy.pack()),
@@ -253,7 +254,7 @@ def test_officers_are_replaced_by_officers(enrolled: Ceremony) -> None:
 
 
 def test_a_key_is_destroyed(enrolled: Ceremony) -> None:
-    item = DestroyKeyItem(supply_group_code="201457", key_revision_number=1)
+    item = KeyNameItem(supply_group_code="201457", key_revision_number=1)
     assert refusal(enrolled.destroy_key, replace(item, supply_group_code="999999")) is Reason.KEY_UNKNOWN
     table = Table(enrolled, CeremonyKind.DESTROY_KEY, action_digest(Operation.DESTROY_KEY, item.pack()))
     table.approve(BOB, CAROL)
@@ -436,9 +437,29 @@ def test_a_token_with_officers_is_not_initialised_again(enrolled: Ceremony) -> N
     begin = BeginItem(kind=CeremonyKind.INITIALISE, plan=PLAN, actions=())
     assert refusal(enrolled.begin, begin) is Reason.ACTION_NOT_APPROVED
     item = officers(ALICE, BOB)
-    table = Table(enrolled, CeremonyKind.HAND_OVER, action_digest(Operation.SET_OFFICERS, item.pack()))
+    table = Table(enrolled, CeremonyKind.LEASE, action_digest(Operation.SET_OFFICERS, item.pack()))
     table.approve(ALICE, BOB)
     assert refusal(enrolled.set_officers, item) is Reason.ACTION_NOT_APPROVED
+
+
+def test_a_hand_over_needs_as_many_officers_as_replacing_them(ceremony: Ceremony) -> None:
+    enrol(ceremony, officers(OFFICERS=3, HAND_OVER=2), ALICE, CAROL)
+    item = officers(ALICE, BOB)
+    table = Table(ceremony, CeremonyKind.HAND_OVER, action_digest(Operation.SET_OFFICERS, item.pack()))
+    assert table.begun.needed == 3
+    table.approve(ALICE, BOB)
+    assert refusal(ceremony.set_officers, item) is Reason.CEREMONY_NOT_APPROVED
+    table.approve(CAROL)
+    ceremony.set_officers(item)
+    found = ceremony.officers()
+    assert found is not None
+    assert [one.name for one in found.officers] == ["Alice", "Bob"]
+
+
+def test_a_kind_that_an_older_enrolment_does_not_name_needs_the_most(ceremony: Ceremony) -> None:
+    """Tokens enrolled before there were retirements have a zero in that place."""
+    enrol(ceremony, officers(RETIRE_KEY=0, DESTROY_KEY=3), ALICE, CAROL, BOB)
+    assert Table(ceremony, CeremonyKind.RETIRE_KEY).begun.needed == 3
 
 
 def test_officers_cannot_lock_themselves_out(enrolled: Ceremony) -> None:

@@ -46,9 +46,9 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
     from dataclasses import replace
 
     from hsm.ceremony import Ceremony
+    from hsm.ceremony_requests import KeySource
     from hsm.errors import ModuleRefusal
     from hsm.officers import CeremonyKind, action_digest
-    from hsm.requests import KeySource
     from tests.module.test_officers import Table, enrol, enter, xor
     from tests.support.officers import ALICE, BOB, officers
 

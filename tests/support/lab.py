@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hsm.ceremony import Ceremony
+from hsm.ceremony_requests import LoadKeyItem
 from hsm.keys import KeyReference
 from hsm.reasons import Reason
 from hsm.requests import (
@@ -17,7 +18,6 @@ from hsm.requests import (
     IssueItem,
     KeyChanged,
     KeyChangeItem,
-    LoadKeyItem,
     Operation,
     Verified,
     VerifyItem,
@@ -108,7 +108,7 @@ class Lab:
         lab.tokens.mkdir(parents=True, mode=0o700)
         lab.configure("ceremony")
         with lab.session(pin=None) as session:
-            from hsm.requests import InitTokenItem
+            from hsm.ceremony_requests import InitTokenItem
 
             assert Ceremony(session).init_token(InitTokenItem(label=LABEL, so_pin=SO_PIN, user_pin=USER_PIN))
         lab.load(items)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from appliance.client import request_ids
 from appliance.client.client import ClientProfile, KeywattClient
-from hsm.requests import LoadKeyItem
+from hsm.ceremony_requests import LoadKeyItem
 from hsm.system_users import APPLIANCE_USER
 from tests.support.lab import CONTEXTS, EPOCH
 

@@ -2,6 +2,9 @@
 
 #include <string.h>
 
+/* Handles from here on are secrets of so many octets. */
+#define SECRET 1000UL
+
 static CK_FUNCTION_LIST list;
 static uint32_t calls_left;
 
@@ -44,7 +47,7 @@ static CK_RV transform(CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULON
 static CK_RV sign(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out, CK_ULONG_PTR out_length)
 {
     (void)session;
-    return transform(in, length, out, out_length, *out_length == 64 ? 64 : 32);
+    return transform(in, length, out, out_length, *out_length == 64 ? 64 : *out_length == 16 ? 16 : 32);
 }
 
 static CK_RV encrypt(CK_SESSION_HANDLE session, CK_BYTE_PTR in, CK_ULONG length, CK_BYTE_PTR out,
@@ -109,14 +112,44 @@ static CK_RV random_octets(CK_SESSION_HANDLE session, CK_BYTE_PTR out, CK_ULONG 
     return step();
 }
 
+/* Only the values of secrets that were derived or unwrapped can be read. */
 static CK_RV get_attributes(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PTR attributes,
                             CK_ULONG count)
 {
     (void)session;
-    (void)object;
-    (void)attributes;
+    if (object < SECRET || count != 1 || attributes->type != CKA_VALUE)
+        return CKR_DEVICE_ERROR;
+    CK_ULONG length = object - SECRET;
+    if (attributes->ulValueLen < length)
+        return CKR_BUFFER_TOO_SMALL;
+    attributes->ulValueLen = length;
+    memset(attributes->pValue, 0x5D, length);
+    return step();
+}
+
+static CK_RV derive(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key,
+                    CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR object)
+{
+    (void)session;
+    (void)mechanism;
+    (void)key;
+    (void)template;
     (void)count;
-    return CKR_DEVICE_ERROR;
+    *object = SECRET + 48;
+    return step();
+}
+
+/* A wrapped key opens to one of the right length, or, as its last octet says, to another. */
+static CK_RV unwrap(CK_SESSION_HANDLE session, CK_MECHANISM_PTR mechanism, CK_OBJECT_HANDLE key, CK_BYTE_PTR wrapped,
+                    CK_ULONG length, CK_ATTRIBUTE_PTR template, CK_ULONG count, CK_OBJECT_HANDLE_PTR object)
+{
+    (void)session;
+    (void)mechanism;
+    (void)key;
+    (void)template;
+    (void)count;
+    *object = SECRET + (wrapped[length - 1] & 1 ? 3U : length == 32 ? 20U : 8U);
+    return step();
 }
 
 static CK_RV destroy(CK_SESSION_HANDLE session, CK_OBJECT_HANDLE object)
@@ -205,6 +238,8 @@ void kw_fake_inner(struct kw_inner *inner, uint32_t calls_until_failure)
     list.C_Encrypt = encrypt;
     list.C_Decrypt = decrypt;
     list.C_WrapKey = wrap;
+    list.C_DeriveKey = derive;
+    list.C_UnwrapKey = unwrap;
     list.C_DigestInit = digest_init;
     list.C_VerifyInit = init_key;
     list.C_Verify = verify;

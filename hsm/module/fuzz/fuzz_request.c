@@ -31,7 +31,7 @@ static void add_key(const char *sgc, uint8_t kt, uint8_t dkga, uint8_t bdt, uint
 }
 
 /* Two officers, and a ceremony that both have approved (or none has). */
-static void enrol(bool approved)
+static void enrol(bool approved, enum kw_ceremony_kind kind)
 {
     uint8_t *block = module.officers.block;
     block[0] = 2;
@@ -46,7 +46,7 @@ static void enrol(bool approved)
         abort();
     module.officers.present = module.approval.begun = true;
     module.approval.officers = module.officers;
-    module.approval.kind = KW_CEREMONY_LOAD_KEY;
+    module.approval.kind = kind;
     module.approval.approved_by[0] = module.approval.approved_by[1] = approved;
 }
 
@@ -69,8 +69,13 @@ static void prepare(uint8_t choice, uint8_t failing)
     memset(module.config.module_id, 'm', sizeof module.config.module_id - 1);
     memset(&module.officers, 0, sizeof module.officers);
     memset(&module.approval, 0, sizeof module.approval);
+    memset(&module.centres, 0, sizeof module.centres);
+    module.centres.present = module.transport.present = module.block_key.present = true;
+    module.centres.block[0] = 1;
+    memset(module.centres.block + KW_CENTRES_LIST + 32, 1, 32);
+    module.store.retired.count = 0;
     if (choice & 32)
-        enrol(choice & 64);
+        enrol(choice & 64, choice & 128 ? KW_CEREMONY_KEY_FILE : KW_CEREMONY_LOAD_KEY);
     add_key("201457", 2, 4, 14, 255);
     add_key("123456", 2, 2, 93, 255);
     add_key("600002", 1, 4, 14, 255);
@@ -86,7 +91,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         KW_OP_ISSUE,          KW_OP_VERIFY,         KW_OP_KEY_CHANGE,      KW_OP_CHECK_VALUE,  KW_OP_STATUS,
         KW_OP_SELF_TEST,      KW_OP_AUDIT_KEY,      KW_OP_SIGN_CHECKPOINT, KW_OP_INIT_TOKEN,   KW_OP_LOAD_KEY,
         KW_OP_INSTALL_TABLES, KW_OP_MAKE_AUDIT_KEY, KW_OP_OFFICERS,        KW_OP_SET_OFFICERS, KW_OP_BEGIN_CEREMONY,
-        KW_OP_APPROVE,        KW_OP_COMPONENT,      KW_OP_DESTROY_KEY,     KW_OP_SIGN_RECORD,
+        KW_OP_APPROVE,        KW_OP_COMPONENT,      KW_OP_DESTROY_KEY,     KW_OP_SIGN_RECORD,  KW_OP_RETIRE_KEY,
+        KW_OP_TRANSPORT_KEY,  KW_OP_END_TRANSPORT,  KW_OP_LOAD_WRAPPED,    KW_OP_CENTRES,      KW_OP_SET_CENTRES,
+        KW_OP_SET_BLOCK_KEY,  KW_OP_LOAD_BLOCK,
     };
     struct kw_record record;
     if (size < 4)
@@ -98,6 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const uint8_t *request = data + 4;
     size_t length = size - 4;
     kw_record_parse(&record, (const char *)request, length);
+    kw_record_parse_attributes(&record, (const char *)request, length);
     if (!kw_operation_allowed(module.config.mode, operation, key != NULL))
         return 0;
     size_t needed = kw_answer_length(operation, key, request, length);

@@ -7,25 +7,32 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hsm.officers import Approval, BeginItem, CeremonyKind, ComponentPart, Officer, OfficersItem
-from hsm.requests import (
-    DestroyKeyItem,
+from hsm.ceremony_requests import (
+    BlockKeyItem,
+    Centre,
+    CentresItem,
     InitTokenItem,
     InstallTablesItem,
-    IssueItem,
-    Item,
-    KeyChangeItem,
+    KeyBlockItem,
+    KeyNameItem,
     KeySource,
     LoadKeyItem,
-    Operation,
-    VerifyItem,
-    pack_request,
+    LoadWrappedItem,
 )
+from hsm.officers import Approval, BeginItem, CeremonyKind, ComponentPart, Officer, OfficersItem
+from hsm.requests import IssueItem, Item, KeyChangeItem, Operation, VerifyItem, pack_request
 from sts.ciphers.sta_tables import SAMPLE_TABLES
 
 _CLOCK_2014_03 = 23_228_000  # minutes since 1970
 _TID_2014_03 = _CLOCK_2014_03 - 23_142_240
 _PAN = "600727000000000009"
+_ATTRIBUTES = (
+    "sgc=700002 krn=1 kt=2 dkga=04 bdt=14 ken=255 act=- iut=- c0=00ff c2=fce7 kc=1 rfr=- ulm=0 clm=0 kcv=000000"
+)
+_OPTIONAL = f"41{len(_ATTRIBUTES) + 4:02X}{_ATTRIBUTES}"
+_PADDING = -(len(_OPTIONAL) + 4) % 16 + 4
+_CLEAR = f"41HX00N0200{_OPTIONAL}PB{_PADDING:02X}{'0' * (_PADDING - 4)}"
+_KEY_BLOCK = f"D{len(_CLEAR) + 5 + 96:04d}{_CLEAR}{'0' * 96}"
 
 
 def items() -> list[tuple[Operation, list[Item]]]:
@@ -83,9 +90,26 @@ def items() -> list[tuple[Operation, list[Item]]]:
         (Operation.SET_OFFICERS, [OfficersItem(officers=people, thresholds=dict.fromkeys(CeremonyKind, 2))]),
         (Operation.BEGIN_CEREMONY, [BeginItem(kind=CeremonyKind.LOAD_KEY, plan=bytes(32), actions=[bytes(32)])]),
         (Operation.APPROVE, [Approval(key=bytes([1]) * 32, signature=bytes([1]) * 64)]),
-        (Operation.DESTROY_KEY, [DestroyKeyItem(supply_group_code="201457", key_revision_number=1)]),
+        (Operation.DESTROY_KEY, [KeyNameItem(supply_group_code="201457", key_revision_number=1)]),
         (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.COMPONENTS, expected=b"abc", components=2)]),
         (Operation.LOAD_KEY, [replace(load, key=b"", source=KeySource.GENERATE)]),
+    ]
+    wrapped = LoadWrappedItem(
+        load=replace(load, key=b"", source=KeySource.WRAPPED, expected=b"abc"),
+        point=b"\x04" + bytes(96),
+        wrapped=bytes(32),
+        centre=bytes([1]) * 32,
+        signature=bytes([1]) * 64,
+    )
+    requests += [
+        (Operation.RETIRE_KEY, [KeyNameItem(supply_group_code="201457", key_revision_number=1)]),
+        (Operation.TRANSPORT_KEY, []),
+        (Operation.END_TRANSPORT, []),
+        (Operation.LOAD_WRAPPED, [wrapped]),
+        (Operation.CENTRES, []),
+        (Operation.SET_CENTRES, [CentresItem(centres=[Centre(name="C", key=bytes([1]) * 32)])]),
+        (Operation.SET_BLOCK_KEY, [BlockKeyItem(components=2)]),
+        (Operation.LOAD_BLOCK, [KeyBlockItem(block=_KEY_BLOCK)]),
     ]
     for length in (8, 20):
         part = ComponentPart(

@@ -36,7 +36,15 @@ enum kw_operation {
     KW_OP_APPROVE = 0x17,         /* C_Digest, ceremony */
     KW_OP_COMPONENT = 0x18,       /* C_Digest, ceremony */
     KW_OP_DESTROY_KEY = 0x19,     /* C_Digest, ceremony */
-    KW_OP_SIGN_RECORD = 0x1A      /* C_Digest, ceremony */
+    KW_OP_SIGN_RECORD = 0x1A,     /* C_Digest, ceremony */
+    KW_OP_RETIRE_KEY = 0x1B,      /* C_Digest, ceremony */
+    KW_OP_TRANSPORT_KEY = 0x1C,   /* C_Digest, ceremony */
+    KW_OP_END_TRANSPORT = 0x1D,   /* C_Digest, ceremony */
+    KW_OP_LOAD_WRAPPED = 0x1E,    /* C_Digest, ceremony */
+    KW_OP_CENTRES = 0x1F,         /* C_Digest */
+    KW_OP_SET_CENTRES = 0x20,     /* C_Digest, ceremony */
+    KW_OP_SET_BLOCK_KEY = 0x21,   /* C_Digest, ceremony */
+    KW_OP_LOAD_BLOCK = 0x22       /* C_Digest, ceremony */
 };
 #define KW_MECHANISM(operation) (KW_MECHANISM_BASE | (unsigned long)(operation))
 
@@ -129,9 +137,10 @@ enum kw_operation {
 #define KW_CHECKED_VALUE 3 /* 3 */
 #define KW_CHECK_ALGORITHM_DES_ZEROS 1
 #define KW_CHECK_ALGORITHM_SHA256_01 2
+#define KW_CHECK_ALGORITHM_CMAC_ZEROS 3 /* AES-CMAC(key, 16 zero octets)[0..2], of AES keys */
 
-/* Load-key item: 64 octets; the answer is a check-value answer. */
-#define KW_LOAD_ITEM_LEN 64
+/* Load-key item: 96 octets; the answer is a check-value answer. */
+#define KW_LOAD_ITEM_LEN 96
 #define KW_LOAD_SGC 0 /* 6 */
 #define KW_LOAD_KRN 6
 #define KW_LOAD_KT 7
@@ -149,13 +158,20 @@ enum kw_operation {
 #define KW_LOAD_EXPECTED 35   /* 3: the check value that the key must have, or zeros */
 #define KW_LOAD_COMPONENTS 38 /* how many components; 0 from elsewhere */
 #define KW_LOAD_ZERO 39
-#define KW_LOAD_KEY 40    /* 20, the rest zero */
-#define KW_LOAD_VALUES 60 /* 4: SHA-256(check values of the components, 3 octets each)[0..3], or zeros */
+#define KW_LOAD_KEY 40            /* 20, the rest zero */
+#define KW_LOAD_VALUES 60         /* 4: SHA-256(check values of the components, 3 octets each)[0..3], or zeros */
+#define KW_LOAD_REFRESH 64        /* 8: until when it may be used unless it is loaded again, as ACT; 0 for ever */
+#define KW_LOAD_UNIT_LIMIT 72     /* 8: ULM, least significant bits of a unit; 0 for none */
+#define KW_LOAD_CURRENCY_LIMIT 80 /* 8: CLM, 1e-5 of the base currency; 0 for none */
+#define KW_LOAD_ZERO2 88          /* 8 */
 
 /* Where the key of a load-key item is. In production never in the item. */
-#define KW_SOURCE_ITEM 0
-#define KW_SOURCE_COMPONENTS 1 /* the components that were entered, xored here */
-#define KW_SOURCE_GENERATE 2   /* drawn here */
+enum kw_key_source {
+    KW_SOURCE_ITEM = 0,
+    KW_SOURCE_COMPONENTS = 1, /* the components that were entered, xored here */
+    KW_SOURCE_GENERATE = 2,   /* drawn here */
+    KW_SOURCE_WRAPPED = 3     /* wrapped by a centre; of KW_OP_LOAD_WRAPPED alone */
+};
 
 /*
  * Officers: who may approve what. Block of 1824 octets: count (1), zero (15), for each kind of ceremony how many must
@@ -188,9 +204,12 @@ enum kw_ceremony_kind {
     KW_CEREMONY_DESTROY_KEY = 9,
     KW_CEREMONY_HAND_OVER = 10,
     KW_CEREMONY_LEASE = 11,
-    KW_CEREMONY_POLICY = 12
+    KW_CEREMONY_POLICY = 12,
+    KW_CEREMONY_RETIRE_KEY = 13
 };
-#define KW_CEREMONY_KINDS 12
+#define KW_CEREMONY_KINDS 13
+/* A kind above this came later: where an enrolment names no number for it, it needs as many as any other kind. */
+#define KW_CEREMONY_KINDS_FIRST 12
 
 /*
  * Begin-ceremony item: kind (1), number of actions (1), zero (6), SHA-256 of the plan (32), then 32 actions of 32
@@ -226,9 +245,10 @@ enum kw_ceremony_kind {
 #define KW_APPROVED_NEEDED 3
 
 /*
- * Component item: number (1, from 1), of how many (1), offset (1), length of this part (1), length of the key (1: 8 or
- * 20), zero (3), key of the officer who enters it (32), part (20, the rest zero), zero (4). Parts follow each other
- * from offset 0; offset 0 begins the component anew. Answer: check-value answer; the value when the component is whole.
+ * Component item: number (1, from 1), of how many (1), offset (1), length of this part (1), length of the key (1: 8,
+ * 20, or 32 for a key block protection key), zero (3), key of the officer who enters it (32), part (20, the rest zero),
+ * zero (4). Parts follow each other from offset 0; offset 0 begins the component anew. Answer: check-value answer; the
+ * value when the component is whole.
  */
 #define KW_COMPONENT_ITEM_LEN 64
 #define KW_COMPONENT_TOTAL 1
@@ -240,9 +260,72 @@ enum kw_ceremony_kind {
 #define KW_COMPONENT_OCTETS 40
 #define KW_COMPONENT_ZERO2 60 /* 4 */
 #define KW_COMPONENTS_MAX 8
+#define KW_COMPONENT_MAX 32 /* octets of the longest */
 
-/* Destroy-key item: SGC (6), KRN (1), zero (1). */
+/* Destroy-key and retire-key item: SGC (6), KRN (1), zero (1). */
 #define KW_DESTROY_ITEM_LEN 8
+
+/*
+ * Transport key: an ECDH key pair (P-384) for one delivery of keys, made here; a second one takes the place of the
+ * first. The request is a bare header. Answer: reason (2), zero (6), public point (97, uncompressed), zero (7),
+ * signature (64) of the audit key over the lines
+ *
+ *     keywatt transport 1 / module ID / serial SERIAL / profile N / point HEX
+ *
+ * KW_OP_END_TRANSPORT destroys it (bare header, check-value answer): what was wrapped for it never opens again.
+ */
+#define KW_POINT_LEN 97
+#define KW_TRANSPORT_LEN 176
+#define KW_TRANSPORT_POINT 8
+#define KW_TRANSPORT_SIGNATURE 112
+
+/*
+ * Load-wrapped item: load-key item (96; source WRAPPED, key zero, expected check value present), the centre's ephemeral
+ * point (97), length of the wrapped key (1: 16 or 32), wrapped key (40, the rest zero), key of the centre (32), its
+ * Ed25519 signature (64), zero (6). Answer: check-value answer.
+ *
+ * The wrapped key is AES-256 key wrap with padding (RFC 5649) under SHA-256(00000001 || Z || "keywatt-key-load/1" ||
+ * SHA-256(load-key item) || ephemeral point || transport point), Z being the ECDH secret (SP 800-56A, one-step KDF of
+ * SP 800-56C). The centre signs as ssh-keygen -Y sign does, namespace "key-load@keywatt.dev", the lines
+ *
+ *     keywatt key-load 1 / module ID / serial SERIAL / transport HEX / load HEX / point HEX / wrapped HEX
+ *
+ * transport and point being SHA-256 of the points, load SHA-256 of the load-key item, wrapped the wrapped key.
+ */
+#define KW_WRAPPED_POINT 96
+#define KW_WRAPPED_LEN 193
+#define KW_WRAPPED_KEY 194 /* 40 */
+#define KW_WRAPPED_CENTRE 234
+#define KW_WRAPPED_SIGNATURE 266
+#define KW_WRAPPED_ZERO 330 /* 6 */
+#define KW_WRAPPED_ITEM_LEN 336
+#define KW_WRAPPED_MAX 40
+
+/*
+ * Centres: key management centres whose key files are taken. Block of 520 octets: count (1), zero (7), then 8 centres
+ * of name (32, as of officers) and Ed25519 key (32), those beyond the count zero. Answer of KW_OP_CENTRES: reason (2),
+ * zero (6), block. Item of KW_OP_SET_CENTRES: block; its answer is a check-value answer.
+ */
+#define KW_CENTRES_MAX 8
+#define KW_CENTRE_LEN 64
+#define KW_CENTRES_LIST 8
+#define KW_CENTRES_LEN (KW_CENTRES_LIST + KW_CENTRES_MAX * KW_CENTRE_LEN)
+#define KW_CENTRES_ANSWER_LEN (8 + KW_CENTRES_LEN)
+
+/*
+ * Set-block-key item: number of components (1), length (1: 32), has expected (1), expected check value (3), SHA-256 of
+ * the check values of the components [0..3] or zeros (4), zero (6). The key block protection key comes in components,
+ * as a vending key does, and takes the place of the one before. Answer: check-value answer.
+ */
+#define KW_BLOCK_KEY_ITEM_LEN 16
+#define KW_BLOCK_KEY_LEN 32
+
+/*
+ * Load-block item: a key block of ANSI X9.143 (TR-31), version D, in ASCII, zero padded. Key usage "41", algorithm H
+ * (DKGA04) or D (DKGA02), mode of use X, key version "00", exportability N; optional block "41" holds the attributes,
+ * the text of a key's record from "sgc=" to "kcv=" without origin. Answer: check-value answer.
+ */
+#define KW_BLOCK_ITEM_LEN 512
 
 /*
  * Sign-record item: SHA-256 of the record (32). Answer: as of sign-checkpoint. Signed by the audit key are the lines
@@ -384,7 +467,17 @@ enum kw_reason {
     KW_R_COMPONENTS_MISSING = 68,
     KW_R_CHECK_VALUE_DIFFERS = 69,
     KW_R_CLEAR_KEY_REFUSED = 70,
-    KW_R_KEY_UNKNOWN = 71
+    KW_R_KEY_UNKNOWN = 71,
+    KW_R_KEY_REFRESH_DUE = 72,
+    KW_R_KEY_VALUE_LIMIT = 73,
+    KW_R_KEY_RETIRED = 74,
+    KW_R_TRANSPORT_KEY_MISSING = 75,
+    KW_R_CENTRE_UNKNOWN = 76,
+    KW_R_CENTRES_INVALID = 77,
+    KW_R_WRAPPED_KEY_WRONG = 78,
+    KW_R_BLOCK_KEY_MISSING = 79,
+    KW_R_KEY_BLOCK_INVALID = 80,
+    KW_R_KEY_BLOCK_WRONG = 81
 };
 
 #endif

@@ -156,11 +156,9 @@ CK_RV kw_C_GetTokenInfo(CK_SLOT_ID slot, CK_TOKEN_INFO_PTR info)
     return kw_api_leave(CKR_OK);
 }
 
-static const enum kw_operation operations[] = {
-    KW_OP_ISSUE,     KW_OP_VERIFY,     KW_OP_KEY_CHANGE, KW_OP_CHECK_VALUE,    KW_OP_STATUS,
-    KW_OP_SELF_TEST, KW_OP_INIT_TOKEN, KW_OP_LOAD_KEY,   KW_OP_INSTALL_TABLES,
-};
-#define OPERATIONS (sizeof operations / sizeof *operations)
+/* Every operation: codes from the first to the last, those that exist. */
+#define FIRST_OPERATION KW_OP_ISSUE
+#define LAST_OPERATION KW_OP_LOAD_BLOCK
 
 static CK_FLAGS mechanism_flags(enum kw_operation operation)
 {
@@ -177,10 +175,10 @@ CK_RV kw_C_GetMechanismList(CK_SLOT_ID slot, CK_MECHANISM_TYPE_PTR mechanisms, C
         return rv;
     if (slot != KW_SLOT || count == NULL)
         return kw_api_leave(slot != KW_SLOT ? CKR_SLOT_ID_INVALID : CKR_ARGUMENTS_BAD);
-    for (size_t i = 0; i < OPERATIONS; i++)
-        if (mechanism_flags(operations[i]) != 0) {
+    for (unsigned code = FIRST_OPERATION; code <= LAST_OPERATION; code++)
+        if (mechanism_flags((enum kw_operation)code) != 0) {
             if (mechanisms != NULL && have < *count)
-                mechanisms[have] = KW_MECHANISM(operations[i]);
+                mechanisms[have] = KW_MECHANISM(code);
             have++;
         }
     rv = mechanisms != NULL && *count < have ? CKR_BUFFER_TOO_SMALL : CKR_OK;

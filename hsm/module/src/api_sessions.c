@@ -44,6 +44,9 @@ static void log_out(void)
 {
     memset(&kw_the_module.audit, 0, sizeof kw_the_module.audit);
     memset(&kw_the_module.officers, 0, sizeof kw_the_module.officers);
+    memset(&kw_the_module.centres, 0, sizeof kw_the_module.centres);
+    memset(&kw_the_module.transport, 0, sizeof kw_the_module.transport);
+    memset(&kw_the_module.block_key, 0, sizeof kw_the_module.block_key);
     explicit_bzero(&kw_the_module.approval, sizeof kw_the_module.approval);
     kw_session_reset_all();
     kw_inner_logout(&kw_the_module.inner);
@@ -117,6 +120,12 @@ static CK_RV log_in(CK_UTF8CHAR_PTR pin, CK_ULONG length)
         rv = kw_audit_read(&module->audit, &module->inner);
     if (rv == CKR_OK)
         rv = kw_officers_read(&module->officers, &module->inner);
+    if (rv == CKR_OK)
+        rv = kw_centres_read(&module->centres, &module->inner);
+    if (rv == CKR_OK)
+        rv = kw_transport_read(&module->transport, &module->inner);
+    if (rv == CKR_OK)
+        rv = kw_block_key_read(&module->block_key, &module->inner);
     if (rv != CKR_OK) {
         log_out();
         return rv;

@@ -50,7 +50,9 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
 {
     switch (operation) {
     case KW_OP_SET_OFFICERS:
-        return kind == KW_CEREMONY_INITIALISE || kind == KW_CEREMONY_OFFICERS;
+        return kind == KW_CEREMONY_INITIALISE || kind == KW_CEREMONY_OFFICERS || kind == KW_CEREMONY_HAND_OVER;
+    case KW_OP_SET_CENTRES:
+        return kind == KW_CEREMONY_OFFICERS;
     case KW_OP_MAKE_AUDIT_KEY:
         return kind == KW_CEREMONY_INITIALISE;
     case KW_OP_LOAD_KEY:
@@ -59,6 +61,14 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
         return kind == KW_CEREMONY_TABLES;
     case KW_OP_DESTROY_KEY:
         return kind == KW_CEREMONY_DESTROY_KEY;
+    case KW_OP_RETIRE_KEY:
+        return kind == KW_CEREMONY_RETIRE_KEY;
+    case KW_OP_TRANSPORT_KEY:
+    case KW_OP_END_TRANSPORT:
+    case KW_OP_LOAD_WRAPPED:
+    case KW_OP_SET_BLOCK_KEY:
+    case KW_OP_LOAD_BLOCK:
+        return kind == KW_CEREMONY_KEY_FILE;
     default:
         return false;
     }
@@ -149,24 +159,14 @@ CK_RV kw_begin_ceremony(struct kw_module *module, const uint8_t *item, uint8_t *
     return CKR_OK;
 }
 
-static void hex_of_32(const uint8_t octets[32], char text[65])
-{
-    static const char digits[] = "0123456789abcdef";
-    for (unsigned i = 0; i < 32; i++) {
-        text[2 * i] = digits[octets[i] >> 4];
-        text[2 * i + 1] = digits[octets[i] & 15];
-    }
-    text[64] = '\0';
-}
-
 /* The lines that approvals and records have in common. */
 static int head(const struct kw_module *module, const char *what, char *text, size_t size)
 {
     const struct kw_approval *approval = &module->approval;
     char plan[65], actions[65], nonce[65];
-    hex_of_32(approval->plan, plan);
-    hex_of_32(approval->actions_digest, actions);
-    hex_of_32(approval->nonce, nonce);
+    kw_hex(approval->plan, 32, plan);
+    kw_hex(approval->actions_digest, 32, actions);
+    kw_hex(approval->nonce, 32, nonce);
     int length = snprintf(text, size, "keywatt %s 1\nmodule %s\nkind %u\nplan %s\nactions %s\nnonce %s\n", what,
                           module->config.module_id, (unsigned)approval->kind, plan, actions, nonce);
     return length > 0 && (size_t)length < size ? length : -1;
@@ -300,11 +300,11 @@ CK_RV kw_sign_record(struct kw_module *module, const uint8_t *item, uint8_t *ans
     for (int i = 0; i < KW_OFFICERS_MAX && used < sizeof text; i++) {
         if (!approval->approved_by[i])
             continue;
-        hex_of_32(kw_officer(&approval->officers, i) + KW_OFFICER_KEY, hex);
+        kw_hex(kw_officer(&approval->officers, i) + KW_OFFICER_KEY, 32, hex);
         memcpy(name, kw_officer(&approval->officers, i), KW_OFFICER_NAME_LEN);
         used += (size_t)snprintf(text + used, sizeof text - used, "officer %s %s\n", hex, name);
     }
-    hex_of_32(item, hex);
+    kw_hex(item, 32, hex);
     if (used < sizeof text)
         used += (size_t)snprintf(text + used, sizeof text - used, "record %s\n", hex);
     if (used >= sizeof text)

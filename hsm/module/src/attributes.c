@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#define RETIRED " state=retired"
+
 /* An attribute of a vending key in our own buffer. */
 struct shown {
-    uint8_t octets[KW_RECORD_MAX];
+    uint8_t octets[KW_RECORD_MAX + sizeof RETIRED];
     CK_ULONG length;
 };
 
@@ -62,6 +64,10 @@ static bool show(const struct kw_key *key, CK_ATTRIBUTE_TYPE type, struct shown 
         return true;
     case CKA_LABEL: /* without its proof, which under DES is a known plaintext with its ciphertext */
         shown->length = kw_record_format(record, false, (char *)shown->octets);
+        if (key->retired) {
+            memcpy(shown->octets + shown->length, RETIRED, sizeof RETIRED - 1);
+            shown->length += sizeof RETIRED - 1;
+        }
         return true;
     case CKA_ID:
         snprintf(id, sizeof id, "%.6s/%u", (const char *)record->sgc, record->krn);

@@ -9,7 +9,7 @@
 #include "keywatt_fm.h"
 
 struct kw_components {
-    uint8_t octets[KW_COMPONENTS_MAX][20];
+    uint8_t octets[KW_COMPONENTS_MAX][KW_COMPONENT_MAX];
     uint8_t entered[KW_COMPONENTS_MAX]; /* how many octets of each are there */
     int officer[KW_COMPONENTS_MAX];     /* who enters it */
     unsigned total;                     /* 0 before the first */
@@ -19,8 +19,8 @@ struct kw_components {
 /* Whether every component is whole. */
 bool kw_components_whole(const struct kw_components *components);
 
-/* The xor of all; a DES key with its parity set. */
-void kw_components_combine(const struct kw_components *components, uint8_t key[20]);
+/* The xor of all, of the length of the components; a DES key with its parity set. */
+void kw_components_combine(const struct kw_components *components, uint8_t *key);
 
 /* Set the parity of a DES key's octets. */
 void kw_set_odd_parity(uint8_t *octets, size_t length);

@@ -15,5 +15,8 @@
 #ifndef CKK_EC_EDWARDS
 #define CKK_EC_EDWARDS 0x40UL
 #endif
+#ifndef CKM_AES_CMAC
+#define CKM_AES_CMAC 0x108AUL
+#endif
 
 #endif

@@ -213,3 +213,122 @@ CK_RV kw_inner_create_key(const struct kw_inner *inner, uint8_t dkga, const uint
     explicit_bzero(value, sizeof value);
     return rv;
 }
+
+CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], CK_ATTRIBUTE_TYPE use, const char *label,
+                       CK_OBJECT_HANDLE *key)
+{
+    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_KEY_TYPE type = CKK_AES;
+    CK_MECHANISM_TYPE allowed = use == CKA_SIGN      ? CKM_AES_CMAC
+                                : use == CKA_DECRYPT ? CKM_AES_CBC
+                                                     : CKM_AES_KEY_WRAP_PAD;
+    CK_BBOOL token = label != NULL, sign = use == CKA_SIGN, decrypt = use == CKA_DECRYPT, unwrap = use == CKA_UNWRAP;
+    CK_ATTRIBUTE template[] = {
+        {CKA_CLASS, &class, sizeof class},
+        {CKA_KEY_TYPE, &type, sizeof type},
+        {CKA_TOKEN, &token, sizeof token},
+        {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &yes, sizeof yes},
+        {CKA_EXTRACTABLE, &no, sizeof no},
+        {CKA_MODIFIABLE, &no, sizeof no},
+        {CKA_SIGN, &sign, sizeof sign},
+        {CKA_DECRYPT, &decrypt, sizeof decrypt},
+        {CKA_UNWRAP, &unwrap, sizeof unwrap},
+        {CKA_VERIFY, &no, sizeof no},
+        {CKA_ENCRYPT, &no, sizeof no},
+        {CKA_DERIVE, &no, sizeof no},
+        {CKA_WRAP, &no, sizeof no},
+        {CKA_ALLOWED_MECHANISMS, &allowed, sizeof allowed},
+        {CKA_LABEL, (void *)label, label == NULL ? 0 : strlen(label)},
+        {CKA_VALUE, (void *)octets, 32},
+    };
+    return inner->functions->C_CreateObject(inner->session, template, sizeof template / sizeof *template, key);
+}
+
+CK_RV kw_inner_cmac(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *data, CK_ULONG length,
+                    uint8_t mac[16])
+{
+    CK_MECHANISM mechanism = {CKM_AES_CMAC, NULL, 0};
+    CK_ULONG written = 16;
+    CK_RV rv = inner->functions->C_SignInit(inner->session, &mechanism, key);
+    if (rv == CKR_OK)
+        rv = inner->functions->C_Sign(inner->session, (CK_BYTE_PTR)data, length, mac, &written);
+    return rv == CKR_OK && written != 16 ? CKR_DEVICE_ERROR : rv;
+}
+
+CK_RV kw_inner_cbc_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t iv[16],
+                           const uint8_t *data, CK_ULONG length, uint8_t *clear)
+{
+    CK_MECHANISM mechanism = {CKM_AES_CBC, (void *)iv, 16};
+    CK_ULONG written = length;
+    CK_RV rv = inner->functions->C_DecryptInit(inner->session, &mechanism, key);
+    if (rv == CKR_OK)
+        rv = inner->functions->C_Decrypt(inner->session, (CK_BYTE_PTR)data, length, clear, &written);
+    return rv == CKR_OK && written != length ? CKR_DEVICE_ERROR : rv;
+}
+
+/* Faults that speak of what was sent; libraries do not agree on what they call it. */
+static bool is_of_data(CK_RV rv)
+{
+    return rv == CKR_WRAPPED_KEY_INVALID || rv == CKR_WRAPPED_KEY_LEN_RANGE || rv == CKR_ENCRYPTED_DATA_INVALID ||
+           rv == CKR_ENCRYPTED_DATA_LEN_RANGE || rv == CKR_MECHANISM_PARAM_INVALID || rv == CKR_GENERAL_ERROR ||
+           rv == CKR_FUNCTION_FAILED;
+}
+
+/* Read a session key that may be read, and destroy it. */
+static CK_RV take_value(const struct kw_inner *inner, CK_OBJECT_HANDLE key, uint8_t *octets, CK_ULONG size,
+                        CK_ULONG *length)
+{
+    CK_ATTRIBUTE value = {CKA_VALUE, octets, size};
+    CK_RV rv = inner->functions->C_GetAttributeValue(inner->session, key, &value, 1);
+    *length = rv == CKR_OK && value.ulValueLen <= size ? value.ulValueLen : 0;
+    CK_RV destroyed = inner->functions->C_DestroyObject(inner->session, key);
+    return rv != CKR_OK ? rv : destroyed;
+}
+
+CK_RV kw_inner_ecdh(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t point[KW_POINT_LEN],
+                    uint8_t shared[KW_SHARED_LEN], bool *good)
+{
+    CK_ECDH1_DERIVE_PARAMS parameters = {CKD_NULL, 0, NULL, KW_POINT_LEN, (CK_BYTE_PTR)point};
+    CK_MECHANISM mechanism = {CKM_ECDH1_DERIVE, &parameters, sizeof parameters};
+    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_KEY_TYPE type = CKK_GENERIC_SECRET;
+    CK_ULONG length = KW_SHARED_LEN, written;
+    CK_OBJECT_HANDLE secret;
+    CK_ATTRIBUTE template[] = {
+        {CKA_CLASS, &class, sizeof class},
+        {CKA_KEY_TYPE, &type, sizeof type},
+        {CKA_TOKEN, &no, sizeof no},
+        {CKA_PRIVATE, &yes, sizeof yes},
+        {CKA_SENSITIVE, &no, sizeof no},
+        {CKA_EXTRACTABLE, &yes, sizeof yes},
+        {CKA_VALUE_LEN, &length, sizeof length},
+    };
+    CK_RV rv = inner->functions->C_DeriveKey(inner->session, &mechanism, key, template,
+                                             sizeof template / sizeof *template, &secret);
+    *good = rv == CKR_OK;
+    if (is_of_data(rv))
+        return CKR_OK;
+    if (rv == CKR_OK)
+        rv = take_value(inner, secret, shared, KW_SHARED_LEN, &written);
+    return rv == CKR_OK && written != KW_SHARED_LEN ? CKR_DEVICE_ERROR : rv;
+}
+
+CK_RV kw_inner_unwrap(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *wrapped, CK_ULONG length,
+                      uint8_t *octets, CK_ULONG size, CK_ULONG *opened)
+{
+    CK_MECHANISM mechanism = {CKM_AES_KEY_WRAP_PAD, NULL, 0};
+    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+    CK_KEY_TYPE type = CKK_GENERIC_SECRET;
+    CK_OBJECT_HANDLE secret;
+    CK_ATTRIBUTE template[] = {
+        {CKA_CLASS, &class, sizeof class}, {CKA_KEY_TYPE, &type, sizeof type}, {CKA_TOKEN, &no, sizeof no},
+        {CKA_PRIVATE, &yes, sizeof yes},   {CKA_SENSITIVE, &no, sizeof no},    {CKA_EXTRACTABLE, &yes, sizeof yes},
+    };
+    *opened = 0;
+    CK_RV rv = inner->functions->C_UnwrapKey(inner->session, &mechanism, key, (CK_BYTE_PTR)wrapped, length, template,
+                                             sizeof template / sizeof *template, &secret);
+    if (is_of_data(rv))
+        return CKR_OK;
+    return rv == CKR_OK ? take_value(inner, secret, octets, size, opened) : rv;
+}

@@ -115,6 +115,8 @@ static enum kw_reason check(const struct kw_module *module, const struct kw_reco
         return KW_R_SAMPLE_TABLES_REFUSED;
     field->upper = rnd;
     reason = token_class == 0 ? encode_credit(subclass, value, field) : encode_management(subclass, value, field);
+    if (reason == KW_OK)
+        reason = kw_rule_limits(record, token_class, subclass, field->granted);
     if (reason != KW_OK)
         return reason;
     /* Currency credit has no random number: a caller that sends one is confused. */
@@ -158,7 +160,7 @@ CK_RV kw_issue(struct kw_module *module, const struct kw_key *key, const uint8_t
     if (key == NULL) {
         reason = issue_meter_test(&module->config, item, answer);
     } else {
-        reason = check(module, &key->record, item, &field);
+        reason = key->retired ? KW_R_KEY_RETIRED : check(module, &key->record, item, &field);
         if (reason == KW_OK)
             rv = encrypt_token(module, key, item, &field, answer, &reason);
     }

@@ -20,6 +20,9 @@ static enum kw_reason check(const struct kw_module *module, const struct kw_reco
         return KW_R_REQUEST_MALFORMED;
     if (new_key == NULL)
         return KW_R_NEW_KEY_UNKNOWN;
+    /* Meters may still be led away from a retired key, never to it. */
+    if (new_key->retired)
+        return KW_R_KEY_RETIRED;
     if ((reason = kw_check_ea(ea)) != KW_OK || (reason = kw_check_carrier(tct)) != KW_OK ||
         (reason = kw_rule_algorithms(old, ea, tct)) != KW_OK ||
         (reason = kw_rule_algorithms(&new_key->record, ea, tct)) != KW_OK ||

@@ -202,6 +202,10 @@ CK_RV kw_keystore_read(struct kw_keystore *store, const struct kw_inner *inner, 
     for (CK_ULONG i = 0; rv == CKR_OK && i < count && store->count < KW_KEYS_MAX; i++)
         rv = read_key(store, inner, config, objects[i]);
     drop_duplicates(store);
+    if (rv == CKR_OK)
+        rv = kw_retired_read(&store->retired, inner);
+    for (uint32_t i = 0; rv == CKR_OK && i < store->count; i++)
+        store->keys[i].retired = kw_retired_has(&store->retired, &store->keys[i].record);
     rv = rv == CKR_OK ? read_tables(store, inner) : rv;
     if (rv != CKR_OK)
         store->count = 0; /* half a store is none */

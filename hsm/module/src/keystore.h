@@ -4,6 +4,7 @@
 
 #include "config.h"
 #include "inner.h"
+#include "retired.h"
 #include "record.h"
 #include "sta.h"
 
@@ -12,6 +13,7 @@
 struct kw_key {
     CK_OBJECT_HANDLE inner;
     struct kw_record record;
+    bool retired; /* issues nothing any more, and no meter is changed to it */
 };
 
 struct kw_keystore {
@@ -23,6 +25,7 @@ struct kw_keystore {
     uint8_t tables_digest[32];
     char tables_name[KW_TABLES_NAME_LEN + 1];
     bool sample_tables;
+    struct kw_retired retired;
 };
 
 /* Read every key and the STA tables of the token. */

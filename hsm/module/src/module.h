@@ -4,9 +4,12 @@
 
 #include "approval.h"
 #include "audit_key.h"
+#include "block_key.h"
+#include "centres.h"
 #include "config.h"
 #include "inner.h"
 #include "keystore.h"
+#include "transport.h"
 
 struct kw_counters {
     uint64_t issued, verified, key_changes, refused;
@@ -20,6 +23,9 @@ struct kw_module {
     struct kw_keystore store;
     struct kw_audit audit;
     struct kw_officers officers;
+    struct kw_centres centres;
+    struct kw_transport transport;
+    struct kw_block_key block_key;
     struct kw_approval approval;
     struct kw_counters counters;
     enum kw_login login;

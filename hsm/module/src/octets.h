@@ -50,4 +50,15 @@ static inline bool kw_all_digits(const uint8_t *octets, size_t length)
     return true;
 }
 
+/* Lower-case digits, ended by a zero octet. */
+static inline void kw_hex(const uint8_t *octets, size_t length, char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < length; i++) {
+        text[2 * i] = digits[octets[i] >> 4];
+        text[2 * i + 1] = digits[octets[i] & 15];
+    }
+    text[2 * length] = '\0';
+}
+
 #endif

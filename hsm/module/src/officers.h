@@ -23,6 +23,9 @@ CK_RV kw_officers_write(struct kw_officers *officers, const struct kw_inner *inn
 /* Whether a block is one: two officers at least, of different names and keys, and every kind needs two at least. */
 bool kw_officers_valid(const uint8_t *block);
 
+/* Whether a name is 1 to 32 printable characters without blanks at the ends, zero padded. */
+bool kw_officers_name_valid(const uint8_t *name);
+
 /* Whether so many officers of a block are within their term, or before it, that every kind can be approved. */
 bool kw_officers_enough(const uint8_t *block, uint64_t now);
 

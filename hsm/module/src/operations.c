@@ -34,6 +34,13 @@ static const struct shape *shape_of(enum kw_operation operation)
     static const struct shape component = {KW_COMPONENT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape destroy = {KW_DESTROY_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape record = {KW_RECORD_ITEM_LEN, KW_SIGNED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape transport = {0, KW_TRANSPORT_LEN, false, true, true, false, 0};
+    static const struct shape end_transport = {0, KW_CHECKED_ITEM_LEN, false, true, true, false, 0};
+    static const struct shape wrapped = {KW_WRAPPED_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape centres = {0, KW_CENTRES_ANSWER_LEN, false, true, true, true, 0};
+    static const struct shape set_centres = {KW_CENTRES_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape block_key = {KW_BLOCK_KEY_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape block = {KW_BLOCK_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     switch (operation) {
     case KW_OP_ISSUE:
         return &issue;
@@ -71,8 +78,24 @@ static const struct shape *shape_of(enum kw_operation operation)
         return &component;
     case KW_OP_DESTROY_KEY:
         return &destroy;
+    case KW_OP_RETIRE_KEY:
+        return &destroy;
     case KW_OP_SIGN_RECORD:
         return &record;
+    case KW_OP_TRANSPORT_KEY:
+        return &transport;
+    case KW_OP_END_TRANSPORT:
+        return &end_transport;
+    case KW_OP_LOAD_WRAPPED:
+        return &wrapped;
+    case KW_OP_CENTRES:
+        return &centres;
+    case KW_OP_SET_CENTRES:
+        return &set_centres;
+    case KW_OP_SET_BLOCK_KEY:
+        return &block_key;
+    case KW_OP_LOAD_BLOCK:
+        return &block;
     }
     return NULL;
 }
@@ -151,6 +174,22 @@ static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, 
         return kw_destroy_key(module, item, answer);
     case KW_OP_SIGN_RECORD:
         return kw_sign_record(module, item, answer);
+    case KW_OP_RETIRE_KEY:
+        return kw_retire_key(module, item, answer);
+    case KW_OP_TRANSPORT_KEY:
+        return kw_transport_key(module, answer);
+    case KW_OP_END_TRANSPORT:
+        return kw_end_transport(module, answer);
+    case KW_OP_LOAD_WRAPPED:
+        return kw_load_wrapped(module, item, answer);
+    case KW_OP_CENTRES:
+        return kw_centres_operation(module, answer);
+    case KW_OP_SET_CENTRES:
+        return kw_set_centres(module, item, answer);
+    case KW_OP_SET_BLOCK_KEY:
+        return kw_set_block_key(module, item, answer);
+    case KW_OP_LOAD_BLOCK:
+        return kw_load_block(module, item, answer);
     }
     return CKR_MECHANISM_INVALID;
 }

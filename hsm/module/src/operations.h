@@ -34,6 +34,14 @@ CK_RV kw_approve(struct kw_module *module, const uint8_t *item, uint8_t *answer)
 CK_RV kw_component(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_destroy_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_sign_record(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_retire_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_transport_key(struct kw_module *module, uint8_t *answer);
+CK_RV kw_end_transport(struct kw_module *module, uint8_t *answer);
+CK_RV kw_load_wrapped(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_centres_operation(struct kw_module *module, uint8_t *answer);
+CK_RV kw_set_centres(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_set_block_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_load_block(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_init_token(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 
 /* Known answers: of the ciphers and codecs, and (once logged in) of both derivations inside the inner library. */
@@ -51,8 +59,13 @@ CK_RV kw_approval_of_action(const struct kw_module *module, enum kw_operation op
                             size_t length, int *place, enum kw_reason *reason);
 void kw_approval_done(struct kw_module *module, int place);
 
-/* The check value of a key's octets: 20 for DKGA04, 8 for DKGA02. */
-CK_RV kw_check_value_of(const struct kw_module *module, uint8_t dkga, const uint8_t *octets, uint8_t value[3]);
+/* The check value of a key's octets: 8 of a DES vending key, 20 of a 160-bit one, 32 of an AES key. */
+CK_RV kw_check_value_of(const struct kw_module *module, size_t key_length, const uint8_t *octets, uint8_t value[3]);
+unsigned kw_check_algorithm(size_t key_length);
+
+/* Whether as many components are there as were approved, with the check values that were (or zeros). */
+CK_RV kw_components_match(const struct kw_module *module, size_t key_length, unsigned total, const uint8_t values[4],
+                          enum kw_reason *reason);
 
 /* Sign a text that was composed in this module with the audit key. */
 CK_RV kw_audit_sign(const struct kw_module *module, const uint8_t *text, size_t length, uint8_t signature[64]);

@@ -1,10 +1,14 @@
 #include "record.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "civil_time.h"
 #include "octets.h"
+
+/* 15 digits: what a label holds and a double still tells apart. */
+#define KW_LIMIT_MAX 999999999999999ULL
 
 static const char *const origin_names[] = {"", "ceremony", "development", "public"};
 
@@ -30,8 +34,11 @@ enum kw_reason kw_record_check(const struct kw_record *record)
         return KW_R_CLASS_NOT_ALLOWED;
     if (record->kt == 1 && record->class0 != 0)
         return KW_R_CREDIT_UNDER_DEFAULT_KEY;
-    if (record->act < 0 || record->iut < 0 || record->act >= KW_CIVIL_LIMIT || record->iut >= KW_CIVIL_LIMIT ||
-        (record->act && record->iut && record->act > record->iut))
+    if (record->act < 0 || record->iut < 0 || record->rfr < 0 || record->act >= KW_CIVIL_LIMIT ||
+        record->iut >= KW_CIVIL_LIMIT || record->rfr >= KW_CIVIL_LIMIT ||
+        (record->act && record->iut && record->act > record->iut) ||
+        (record->act && record->rfr && record->act > record->rfr) || record->ulm > KW_LIMIT_MAX ||
+        record->clm > KW_LIMIT_MAX)
         return KW_R_FIELD_OUT_OF_RANGE;
     return KW_OK;
 }
@@ -46,23 +53,58 @@ static void format_date(char text[KW_CIVIL_LEN + 1], int64_t minutes)
     text[KW_CIVIL_LEN] = '\0';
 }
 
-size_t kw_record_format(const struct kw_record *record, bool with_proof, char text[KW_RECORD_MAX])
+static bool has_limits(const struct kw_record *record)
+{
+    return record->rfr != 0 || record->ulm != 0 || record->clm != 0;
+}
+
+/* Text that grows; it fits, because every field has a longest form and KW_RECORD_MAX holds them all. */
+static size_t add(char text[KW_RECORD_MAX], size_t length, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int more = vsnprintf(text + length, KW_RECORD_MAX - length, format, arguments);
+    va_end(arguments);
+    return length + (size_t)more;
+}
+
+static size_t add_attributes(char text[KW_RECORD_MAX], size_t length, const struct kw_record *record)
 {
     char act[KW_CIVIL_LEN + 1], iut[KW_CIVIL_LEN + 1];
     format_date(act, record->act);
     format_date(iut, record->iut);
-    int length = snprintf(text, KW_RECORD_MAX,
-                          KW_RECORD_PREFIX "1 sgc=%.6s krn=%u kt=%u dkga=%02u bdt=%02u ken=%u act=%s iut=%s"
-                                           " c0=%04x c2=%04x kc=%u origin=%s kcv=%02x%02x%02x",
-                          (const char *)record->sgc, record->krn, record->kt, record->dkga, record->bdt, record->ken,
-                          act, iut, record->class0, record->class2, record->key_change, origin_names[record->origin],
-                          record->kcv[0], record->kcv[1], record->kcv[2]);
+    return add(text, length, "sgc=%.6s krn=%u kt=%u dkga=%02u bdt=%02u ken=%u act=%s iut=%s c0=%04x c2=%04x kc=%u",
+               (const char *)record->sgc, record->krn, record->kt, record->dkga, record->bdt, record->ken, act, iut,
+               record->class0, record->class2, record->key_change);
+}
+
+static size_t add_limits(char text[KW_RECORD_MAX], size_t length, const struct kw_record *record)
+{
+    char rfr[KW_CIVIL_LEN + 1];
+    format_date(rfr, record->rfr);
+    return add(text, length, " rfr=%s ulm=%llu clm=%llu", rfr, (unsigned long long)record->ulm,
+               (unsigned long long)record->clm);
+}
+
+static size_t add_check_value(char text[KW_RECORD_MAX], size_t length, const struct kw_record *record)
+{
+    return add(text, length, " kcv=%02x%02x%02x", record->kcv[0], record->kcv[1], record->kcv[2]);
+}
+
+size_t kw_record_format(const struct kw_record *record, bool with_proof, char text[KW_RECORD_MAX])
+{
+    size_t length = add(text, 0, KW_RECORD_PREFIX "%u ", has_limits(record) ? 2U : 1U);
+    length = add_attributes(text, length, record);
+    if (has_limits(record))
+        length = add_limits(text, length, record);
+    length = add(text, length, " origin=%s", origin_names[record->origin]);
+    length = add_check_value(text, length, record);
     if (with_proof) {
-        length += snprintf(text + length, KW_RECORD_MAX - (size_t)length, " proof=");
+        length = add(text, length, " proof=");
         for (unsigned i = 0; i < KW_PROOF_LEN; i++)
-            length += snprintf(text + length, KW_RECORD_MAX - (size_t)length, "%02x", record->proof[i]);
+            length = add(text, length, "%02x", record->proof[i]);
     }
-    return (size_t)length;
+    return length;
 }
 
 /* A reader over the label; `failed` sticks. */
@@ -123,44 +165,70 @@ static enum kw_origin read_origin(struct reader *reader)
     return KW_ORIGIN_DEVELOPMENT;
 }
 
+static void read_attributes(struct reader *reader, struct kw_record *record)
+{
+    expect(reader, "sgc=");
+    if (reader->failed || reader->end - reader->at < 6) {
+        reader->failed = true;
+        return;
+    }
+    memcpy(record->sgc, reader->at, 6);
+    reader->at += 6;
+    expect(reader, " krn=");
+    record->krn = (uint8_t)read_number(reader, 10, 1);
+    expect(reader, " kt=");
+    record->kt = (uint8_t)read_number(reader, 10, 1);
+    expect(reader, " dkga=");
+    record->dkga = (uint8_t)read_number(reader, 10, 2);
+    expect(reader, " bdt=");
+    record->bdt = (uint8_t)read_number(reader, 10, 2);
+    expect(reader, " ken=");
+    uint64_t ken = read_number(reader, 10, 3);
+    reader->failed = reader->failed || ken > 255;
+    record->ken = (uint8_t)ken;
+    expect(reader, " act=");
+    record->act = read_date(reader);
+    expect(reader, " iut=");
+    record->iut = read_date(reader);
+    expect(reader, " c0=");
+    record->class0 = (uint16_t)read_number(reader, 16, 4);
+    expect(reader, " c2=");
+    record->class2 = (uint16_t)read_number(reader, 16, 4);
+    expect(reader, " kc=");
+    record->key_change = read_number(reader, 2, 1) == 1;
+}
+
+static void read_limits(struct reader *reader, struct kw_record *record)
+{
+    expect(reader, " rfr=");
+    record->rfr = read_date(reader);
+    expect(reader, " ulm=");
+    record->ulm = read_number(reader, 10, 15);
+    expect(reader, " clm=");
+    record->clm = read_number(reader, 10, 15);
+}
+
+static void read_check_value(struct reader *reader, struct kw_record *record)
+{
+    expect(reader, " kcv=");
+    kw_put(record->kcv, read_number(reader, 16, 6), 3);
+}
+
 bool kw_record_parse(struct kw_record *record, const char *text, size_t length)
 {
     struct reader reader = {text, text + length, false};
     struct kw_record fresh;
     char again[KW_RECORD_MAX];
     memset(&fresh, 0, sizeof fresh);
-    expect(&reader, KW_RECORD_PREFIX "1 sgc=");
-    if (reader.failed || reader.end - reader.at < 6)
-        return false;
-    memcpy(fresh.sgc, reader.at, 6);
-    reader.at += 6;
-    expect(&reader, " krn=");
-    fresh.krn = (uint8_t)read_number(&reader, 10, 1);
-    expect(&reader, " kt=");
-    fresh.kt = (uint8_t)read_number(&reader, 10, 1);
-    expect(&reader, " dkga=");
-    fresh.dkga = (uint8_t)read_number(&reader, 10, 2);
-    expect(&reader, " bdt=");
-    fresh.bdt = (uint8_t)read_number(&reader, 10, 2);
-    expect(&reader, " ken=");
-    uint64_t ken = read_number(&reader, 10, 3);
-    if (ken > 255)
-        return false;
-    fresh.ken = (uint8_t)ken;
-    expect(&reader, " act=");
-    fresh.act = read_date(&reader);
-    expect(&reader, " iut=");
-    fresh.iut = read_date(&reader);
-    expect(&reader, " c0=");
-    fresh.class0 = (uint16_t)read_number(&reader, 16, 4);
-    expect(&reader, " c2=");
-    fresh.class2 = (uint16_t)read_number(&reader, 16, 4);
-    expect(&reader, " kc=");
-    fresh.key_change = read_number(&reader, 2, 1) == 1;
+    expect(&reader, KW_RECORD_PREFIX);
+    uint64_t version = read_number(&reader, 10, 1);
+    expect(&reader, " ");
+    read_attributes(&reader, &fresh);
+    if (version == 2)
+        read_limits(&reader, &fresh);
     expect(&reader, " origin=");
     fresh.origin = read_origin(&reader);
-    expect(&reader, " kcv=");
-    kw_put(fresh.kcv, read_number(&reader, 16, 6), 3);
+    read_check_value(&reader, &fresh);
     expect(&reader, " proof=");
     kw_put(fresh.proof, read_number(&reader, 16, 16), 8);
     if (reader.failed || reader.at != reader.end || kw_record_check(&fresh) != KW_OK)
@@ -168,6 +236,25 @@ bool kw_record_parse(struct kw_record *record, const char *text, size_t length)
     /* One text for one record: leading zeros, missing digits and the like do not come back the same. */
     if (kw_record_format(&fresh, true, again) != length || memcmp(again, text, length) != 0)
         return false;
+    *record = fresh;
+    return true;
+}
+
+bool kw_record_parse_attributes(struct kw_record *record, const char *text, size_t length)
+{
+    struct reader reader = {text, text + length, false};
+    struct kw_record fresh;
+    char again[KW_RECORD_MAX];
+    memset(&fresh, 0, sizeof fresh);
+    read_attributes(&reader, &fresh);
+    read_limits(&reader, &fresh);
+    read_check_value(&reader, &fresh);
+    if (reader.failed || reader.at != reader.end || kw_record_check(&fresh) != KW_OK)
+        return false;
+    size_t used = add_check_value(again, add_limits(again, add_attributes(again, 0, &fresh), &fresh), &fresh);
+    if (used != length || memcmp(again, text, length) != 0)
+        return false;
+    fresh.origin = KW_ORIGIN_DEVELOPMENT;
     *record = fresh;
     return true;
 }

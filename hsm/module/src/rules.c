@@ -40,7 +40,15 @@ enum kw_reason kw_rule_period(const struct kw_record *record, int64_t minute)
         return KW_R_KEY_NOT_ACTIVE;
     if (record->iut != 0 && minute > record->iut)
         return KW_R_KEY_ISSUE_PERIOD_OVER;
+    if (record->rfr != 0 && minute > record->rfr)
+        return KW_R_KEY_REFRESH_DUE;
     return KW_OK;
+}
+
+enum kw_reason kw_rule_limits(const struct kw_record *record, uint8_t token_class, uint8_t subclass, kw_int128 granted)
+{
+    uint64_t limit = subclass < 4 ? record->ulm : record->clm;
+    return token_class == 0 && limit != 0 && granted > (kw_int128)limit ? KW_R_KEY_VALUE_LIMIT : KW_OK;
 }
 
 bool kw_rule_expired(const struct kw_record *record, int64_t tid)

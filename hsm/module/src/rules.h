@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "config.h"
+#include "octets.h"
 #include "record.h"
 
 /* EA with DKGA, and common keys on magnetic cards only. */
@@ -14,8 +15,11 @@ enum kw_reason kw_rule_algorithms(const struct kw_record *record, uint8_t ea, ui
 /* Class and subclass against the standard and the record. */
 enum kw_reason kw_rule_class(const struct kw_record *record, uint8_t token_class, uint8_t subclass);
 
-/* Activation and end of issue at `minute` (minutes since 1970). */
+/* Activation, end of issue and time of refresh at `minute` (minutes since 1970). */
 enum kw_reason kw_rule_period(const struct kw_record *record, int64_t minute);
+
+/* What one token may grant: limits of the record, in the least significant bits of the token's value. */
+enum kw_reason kw_rule_limits(const struct kw_record *record, uint8_t token_class, uint8_t subclass, kw_int128 granted);
 
 /* Expiry number at a token identifier. */
 bool kw_rule_expired(const struct kw_record *record, int64_t tid);
