@@ -16,6 +16,8 @@ OFFICERS_MAX = 16
 ACTIONS_MAX = 32
 NAMESPACE = "approval@keywatt.dev"
 """What ssh-keygen -Y sign is given as -n for approvals."""
+ACCEPTANCE_NAMESPACE = "acceptance@keywatt.dev"
+"""The same for those who take a module over."""
 
 _HEAD = struct.Struct(">B15x16s")
 _OFFICER = struct.Struct(">32s32s32sQQ")
@@ -217,6 +219,11 @@ def action_digest(operation: Operation, item: bytes) -> bytes:
 def approval_text(module_id: str, item: BeginItem, nonce: bytes) -> str:
     """Return the lines that officers sign."""
     return _head("approval", module_id, item, nonce)
+
+
+def acceptance_text(module_id: str, item: BeginItem, nonce: bytes) -> str:
+    """Return the lines that those sign who take a module over; the module does not judge them."""
+    return _head("acceptance", module_id, item, nonce)
 
 
 def record_text(

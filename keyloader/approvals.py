@@ -1,96 +1,58 @@
-"""How officers sign: with their keys at the table, by files they bring, or in a rehearsal with throw-away keys."""
+"""How a ceremony is approved: officers sign one after the other, and the module counts them."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol
+from hsm.errors import ModuleRefusal
+from hsm.officers import Approval, EnrolledOfficer, Enrolment
+from keyloader.ceremonies.base import Approver
+from keyloader.errors import ApprovalRefused, CeremonyStopped, SignatureUnreadable
+from keyloader.record import now
+from keyloader.ssh_signatures import OfficerKey, OfficerSignature
+from keyloader.stage import TableStage
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from hsm.officers import NAMESPACE, EnrolledOfficer
-from keyloader.desk import Desk
-from keyloader.errors import SignatureUnreadable
-from keyloader.ssh_signatures import OfficerSignature, sign
-
-_SIGNATURE_MAX = 16 * 1024
+_ATTEMPTS = 3
+_NOBODY = "nobody: stop here"
 
 
-class Signer(Protocol):
-    """Gets an officer's signature over a text."""
+def collect(stage: TableStage, enrolled: Enrolment, text: str) -> None:
+    """Have as many officers sign as are needed; what the module refuses is asked again, three times in all.
 
-    def sign(self, desk: Desk, officer: EnrolledOfficer, text: str) -> OfficerSignature:
-        """Return the signature; raises SignatureUnreadable or CeremonyStopped."""
-
-
-class TableSigner:
-    """Officers sign with ``ssh-keygen`` here, or bring the signature in a file.
-
-    Args:
-        folder: where the text to sign is written, for officers who sign elsewhere.
+    Raises:
+        ApprovalRefused: too many signatures were refused.
+        CeremonyStopped: those present ended it.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def sign(self, desk: Desk, officer: EnrolledOfficer, text: str) -> OfficerSignature:
-        """Ask for the officer's key or signature file."""
-        message = self._folder / "approval.txt"
-        message.write_text(text, "utf-8")
+    fields = stage.record.fields
+    needed, attempts = int(fields["needed"]), 0
+    left = [officer.name for officer in enrolled.officers]
+    while len(stage.approvers) < needed:
+        stage.desk.say(f"{len(stage.approvers)} of {needed} officers have approved.")
+        name = stage.choose("Who approves now?", [*left, _NOBODY])
+        if name not in left:
+            raise CeremonyStopped("those present ended it")
+        officer = next(one for one in enrolled.officers if one.name == name)
         try:
-            return self._ask(desk, officer, text, message)
-        finally:
-            message.unlink(missing_ok=True)
-
-    @staticmethod
-    def _ask(desk: Desk, officer: EnrolledOfficer, text: str, message: Path) -> OfficerSignature:
-        desk.say(f"{officer.name} signs {message}")
-        desk.say(f"    elsewhere: ssh-keygen -Y sign -n {NAMESPACE} -f KEY approval.txt, and bring approval.txt.sig")
-        answer = desk.ask(
-            "Path of the signature, or of the key file (or its .pub, for a key in ssh-agent) to sign here"
-        )
-        path = Path(answer)
-        try:
-            if not answer or not path.is_file():
-                raise SignatureUnreadable(f"there is no file {answer}")
-            start = path.read_bytes()[:_SIGNATURE_MAX]
-        except OSError as error:
-            raise SignatureUnreadable(f"{path}: {error.strerror}") from None
-        if b"BEGIN SSH SIGNATURE" in start:
-            return OfficerSignature.parse(start.decode("ascii", "replace"))
-        return _sign_here(path, text)
-
-
-def _sign_here(key: Path, text: str) -> OfficerSignature:
-    """Run ssh-keygen, which asks for the passphrase or a touch by itself."""
-    program = shutil.which("ssh-keygen")
-    if program is None:
-        raise SignatureUnreadable("there is no ssh-keygen here: sign elsewhere and bring the signature")
-    with tempfile.TemporaryDirectory() as folder:
-        message = Path(folder) / "approval.txt"
-        message.write_text(text, "utf-8")
-        command = [program, "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(message)]
-        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
-        signature = message.with_name("approval.txt.sig")
-        if done.returncode or not signature.exists():
-            raise SignatureUnreadable("ssh-keygen did not sign")
-        return OfficerSignature.parse(signature.read_text("ascii"))
+            signature = stage.signer.sign(stage.desk, officer, text)
+            approval = Approval(
+                key=signature.key.public,
+                signature=signature.signature,
+                flags=signature.flags,
+                counter=signature.counter,
+            )
+            _require_key_of(officer, signature)
+            stage.ceremony.approve(approval)
+        except (SignatureUnreadable, ModuleRefusal) as error:
+            attempts += 1
+            stage.step("approval refused", officer=name, reason=error.reason, detail=str(error))
+            if attempts == _ATTEMPTS:
+                raise ApprovalRefused(f"{attempts} approvals were refused") from error
+            continue
+        left.remove(name)
+        stage.approvers.append(Approver(name=name, key=officer.key))
+        fields["approvals"].append({"officer": name, "time": now(), "signature": str(signature)})
+        fingerprint = OfficerKey(public=signature.key.public, application=signature.key.application).fingerprint
+        stage.step("approved", officer=name, key=fingerprint)
 
 
-class RehearsalSigner:
-    """Throw-away keys, one for each officer.
-
-    Args:
-        keys: by name.
-    """
-
-    def __init__(self, keys: Mapping[str, Ed25519PrivateKey]) -> None:
-        self._keys = keys
-
-    def sign(self, desk: Desk, officer: EnrolledOfficer, text: str) -> OfficerSignature:
-        """Sign once Enter is pressed."""
-        desk.ask(f"{officer.name} would sign now. Press Enter")
-        return sign(self._keys[officer.name], NAMESPACE, text.encode())
+def _require_key_of(officer: EnrolledOfficer, signature: OfficerSignature) -> None:
+    if signature.key.public != officer.key:
+        raise SignatureUnreadable(f"this is not the key of {officer.name}")

@@ -17,14 +17,23 @@ from rich.console import Console
 
 from hsm.errors import HsmError
 from keyloader import paper, record, rehearsal
-from keyloader.approvals import TableSigner
 from keyloader.ceremonies.base import Action, actions_digest
 from keyloader.conduct import Conduct
 from keyloader.desk import Desk
-from keyloader.errors import CeremonyStopped, KeyLoaderError, PlanInvalid, RecordInvalid, TablesFileInvalid
+from keyloader.errors import (
+    BackupInvalid,
+    CeremonyStopped,
+    KeyLoaderError,
+    KeyLoadFileInvalid,
+    PlanInvalid,
+    RecordInvalid,
+    RequestFileInvalid,
+    TablesFileInvalid,
+)
 from keyloader.inventory import take
 from keyloader.plan import PlanFile
 from keyloader.proquints import spell
+from keyloader.signers import TableSigner
 from keyloader.site import Site
 from keyloader.token_store import TokenStore
 
@@ -48,7 +57,7 @@ def fail(error: Exception) -> NoReturn:
         name = getattr(error, "filename", None) or ""
         errors.print(f"{name}: {getattr(error, 'strerror', None) or error}", style="bold", markup=False)
     match error:
-        case PlanInvalid() | TablesFileInvalid():
+        case PlanInvalid() | TablesFileInvalid() | KeyLoadFileInvalid() | RequestFileInvalid() | BackupInvalid():
             raise typer.Exit(WRONG)
         case CeremonyStopped():
             raise typer.Exit(STOPPED)
@@ -117,10 +126,15 @@ def run(plan: PlanPath, site: SitePath = _SITE) -> None:
             desk=Desk(console),
             signer=TableSigner(place.records),
             ceremony=found.plan.ceremony,
+            folder=found.folder,
         )
         path = conduct.hold()
         done = record.read(path)
-        record.verify(done)
+        record.verify(done, files=found.folder)
+        for name, octets in found.plan.ceremony.papers(done.fields, done.audit_key).items():
+            paper_path = path.with_name(f"{path.stem}-{name}")
+            paper_path.write_bytes(octets)
+            console.print(f"{name} is in {paper_path}", markup=False)
         return path, _print_pages(done, path, place)
 
     path, printed = guarded(work)
@@ -203,6 +217,9 @@ def print_script(
 def verify(
     file: Annotated[Path, typer.Argument(metavar="RECORD", help="Record of a ceremony (JSON).")],
     key: Annotated[str, typer.Option(help="Public audit key that is trusted, 64 hexadecimal digits.")] = "",
+    files: Annotated[
+        Path | None, typer.Option(help="Folder of the files that lay beside the plan, to compare them too.")
+    ] = None,
     pdf: Annotated[Path | None, typer.Option(help="Write it as A4 pages too; must not exist.")] = None,
     json: Json = False,
 ) -> None:
@@ -212,7 +229,7 @@ def verify(
     except ValueError:
         raise typer.BadParameter("a key is 64 hexadecimal digits") from None
     found = guarded(lambda: record.read(file))
-    verified = guarded(lambda: record.verify(found, trusted))
+    verified = guarded(lambda: record.verify(found, trusted, files))
     if pdf is not None:
         path = pdf
         guarded(lambda: paper.print_record(found, path))

@@ -10,21 +10,21 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from hsm.ceremony import Ceremony
 from hsm.ceremony_requests import InitTokenItem
-from hsm.errors import HsmError, ModuleRefusal
-from hsm.officers import Approval, BeginItem, EnrolledOfficer, Enrolment, approval_text
+from hsm.errors import HsmError
+from hsm.keys import VendingKey
+from hsm.officers import BeginItem, Enrolment, acceptance_text, approval_text
 from hsm.self_test import prove_keys
 from hsm.session import ModuleSession
 from keyloader import module_access
-from keyloader.approvals import Signer
-from keyloader.ceremonies.base import Action, Approver, CeremonyType, SecretSink, actions_digest
-from keyloader.ceremonies.destroy_key import DestroyKey
+from keyloader.approvals import collect
+from keyloader.ceremonies.base import Action, Basis, CeremonyType, actions_digest
 from keyloader.ceremonies.initialise import Initialise
 from keyloader.desk import Desk
 from keyloader.errors import (
@@ -32,7 +32,6 @@ from keyloader.errors import (
     CeremonyStopped,
     KeyLoaderError,
     PlanInvalid,
-    SignatureUnreadable,
     SiteFault,
     StoreNotBlank,
     StoreUnproven,
@@ -40,38 +39,10 @@ from keyloader.errors import (
 from keyloader.plan import PlanFile
 from keyloader.record import FORMAT, Record, now
 from keyloader.records_folder import RecordsFolder
+from keyloader.signers import Signer
 from keyloader.site import Site
-from keyloader.ssh_signatures import OfficerKey, OfficerSignature
+from keyloader.stage import TableStage
 from keyloader.token_store import TokenStore
-
-_ATTEMPTS = 3
-
-
-@dataclass(slots=True)
-class _Stage:
-    """What a type of ceremony works with."""
-
-    ceremony: Ceremony
-    desk: Desk
-    record: Record
-    is_rehearsal: bool
-    approvers: list[Approver] = field(default_factory=list)
-
-    def step(self, what: str, **facts: str) -> None:
-        self.record.fields["steps"].append({"time": now(), "what": what, "facts": facts})
-        shown = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
-        self.desk.say(f"* {what}{': ' if shown else ''}{shown}")
-
-    def choose(self, question: str, names: Sequence[str]) -> str:
-        return self.desk.choose(question, names)
-
-    def confirm(self, question: str) -> bool:
-        return self.desk.confirm(question)
-
-    def enter_secret(self, prompt: str, length: int, part: SecretSink) -> None:
-        if self.is_rehearsal:
-            self.desk.say("A REHEARSAL: enter any digits, never those of the envelope.")
-        self.desk.enter_secret(prompt, length, part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +55,7 @@ class Conduct:
         desk: the table.
         signer: how officers sign.
         ceremony: the type as it is done here: in a rehearsal without what only real secrets fulfil.
+        folder: of the files that the type reads.
         is_rehearsal: marks the record.
     """
 
@@ -92,6 +64,7 @@ class Conduct:
     desk: Desk
     signer: Signer
     ceremony: CeremonyType
+    folder: Path
     is_rehearsal: bool = False
 
     def hold(self) -> Path:
@@ -101,8 +74,9 @@ class Conduct:
             KeyLoaderError, HsmError: nothing was put in force; if it had begun, a record says why.
         """
         self.site.require()
+        self.ceremony.require_site(self.site)
         self._require_day()
-        actions = self.ceremony.actions(self.plan.folder)
+        actions = self.ceremony.actions(self.folder)
         records = RecordsFolder(self.site.records)
         store = TokenStore(self.site.token_folder)
         # First the lock: another ceremony that is under way has drafts and records that wait.
@@ -110,35 +84,50 @@ class Conduct:
         store.recover(records.recover(store.current))
         self.desk.show_plan(self.plan.plan.title, self.plan.digest, self.ceremony.script(), actions_digest(actions))
         self.desk.confirm_plan(self.plan.digest)
-        is_initialising = isinstance(self.ceremony, Initialise)
-        if is_initialising and store.current is not None:
+        if self.ceremony.basis is Basis.NOTHING and store.current is not None:
             raise StoreNotBlank("there is a token in force")
-        if not is_initialising and store.current is None:
+        if self.ceremony.basis is Basis.CURRENT and store.current is None:
             raise SiteFault(f"{store.link}: there is no token yet")
-        record = self._new_record(actions, store.current)
-        pin_file = self.site.token_folder / "pin"
+        stage = TableStage(
+            desk=self.desk,
+            record=self._new_record(actions, store.current),
+            signer=self.signer,
+            site=self.site,
+            store=store.current,
+            is_rehearsal=self.is_rehearsal,
+        )
+        return records.complete(self._hold(stage, store, records, actions))
+
+    def _hold(self, stage: TableStage, store: TokenStore, records: RecordsFolder, actions: Sequence[Action]) -> Path:
+        """Do it; return the record that waits. Whatever goes wrong leaves the store in force as it was."""
+        record = stage.record
+        is_first = self.ceremony.basis is Basis.NOTHING
         pending: Path | None = None
         try:
-            pin = secrets.token_hex(16) if is_initialising else _read_secret(pin_file)
-            with store.draft() as tokens:
-                record.fields["store_after"] = tokens.name.removeprefix(".draft-")
-                with self._module(tokens, pin, record) as session:
-                    self._work(session, record, actions)
+            with store.copy() if self.ceremony.keeps_store else store.draft() as tokens:
+                if self.ceremony.keeps_store:
+                    record.fields["store_after"] = record.fields["store_before"]
+                else:
+                    record.fields["store_after"] = tokens.name.removeprefix(".draft-")
+                with self._module(tokens, stage) as (session, pin):
+                    self._work(session, stage, actions)
                 pending = records.write_pending(record)
-                if is_initialising:
-                    _keep_secret(pin_file, pin)
+                if is_first:
+                    _keep_secret(self.site.pin_file, pin)
         except BaseException as error:
-            # An error after the link was moved leaves the ceremony done: its record waits, and is completed below.
-            if store.current is None or store.current.name != record.fields.get("store_after"):
+            # An error after the link was moved leaves the ceremony done: its record waits, and is completed.
+            is_in_force = store.current is not None and store.current.name == record.fields.get("store_after")
+            if self.ceremony.keeps_store or not is_in_force:
                 if pending is not None:
                     pending.unlink(missing_ok=True)
-                if is_initialising and store.current is None:
-                    pin_file.unlink(missing_ok=True)
+                if is_first and store.current is None:
+                    self.site.pin_file.unlink(missing_ok=True)
+                stage.undo()
                 self._refused(records, record, error)
                 raise
         if pending is None:
             raise StoreUnproven("the ceremony is done and has no record")
-        return records.complete(pending)
+        return pending
 
     def _require_day(self) -> None:
         plan, today = self.plan.plan, datetime.now(UTC).date()
@@ -159,6 +148,7 @@ class Conduct:
             "participants": [{"name": one.name, "role": one.role} for one in plan.participants],
             "actions": [{"what": action.what, "digest": action.digest.hex()} for action in actions],
             "approvals": [],
+            "acceptances": [],
             "enrolled": [],
             "steps": [],
             "store_before": "" if current is None else current.name,
@@ -166,7 +156,12 @@ class Conduct:
         return Record(fields)
 
     @contextlib.contextmanager
-    def _module(self, tokens: Path, pin: str, record: Record) -> Iterator[ModuleSession]:
+    def _module(self, tokens: Path, stage: TableStage) -> Iterator[tuple[ModuleSession, str]]:
+        """Start the module on the draft and log in; give the session, and the PIN of the token."""
+        record = stage.record
+        filled = self.ceremony.fill(tokens, stage, self.folder)
+        is_blank = self.ceremony.basis is Basis.NOTHING and filled is None
+        pin = secrets.token_hex(16) if is_blank else filled or self.site.read_pin()
         with module_access.session_on(tokens, self.site.ceremony_config) as session:
             status = session.status()
             record.fields["module"] = {
@@ -177,7 +172,7 @@ class Conduct:
             }
             if status.module_id != self.plan.plan.module:
                 raise SiteFault(f"this is module {status.module_id}, the plan is for {self.plan.plan.module}")
-            if isinstance(self.ceremony, Initialise):
+            if is_blank:
                 item = InitTokenItem(label=self.site.token_label, so_pin=secrets.token_hex(16), user_pin=pin)
                 if not Ceremony(session).init_token(item):
                     raise StoreNotBlank("a token of this label is there already")
@@ -187,22 +182,22 @@ class Conduct:
             record.fields["module"]["token_serial"] = serial
             if self.site.token_serial and serial != self.site.token_serial:
                 raise SiteFault(f"this is token {serial}, the site file names {self.site.token_serial}")
-            yield session
+            yield session, pin
 
-    def _work(self, session: ModuleSession, record: Record, actions: Sequence[Action]) -> None:
+    def _work(self, session: ModuleSession, stage: TableStage, actions: Sequence[Action]) -> None:
         ceremony = Ceremony(session)
-        fields = record.fields
+        fields = stage.record.fields
         before = list(session.labels)
         fields["keys_before"] = sorted(_shown(label) for label in session.labels)
         item = BeginItem(kind=self.ceremony.code, plan=self.plan.digest, actions=[action.digest for action in actions])
         begun = ceremony.begin(item)
         fields["nonce"] = begun.nonce.hex()
-        stage = _Stage(ceremony, self.desk, record, self.is_rehearsal)
+        stage.begin(ceremony, acceptance_text(fields["module"]["id"], item, begun.nonce))
         try:
             enrolled = self._enrolled(ceremony)
             fields["enrolled"] = [officer.key.hex() for officer in enrolled.officers]
-            fields["needed"] = enrolled.thresholds[self.ceremony.code]
-            self._approve(stage, enrolled, approval_text(fields["module"]["id"], item, begun.nonce))
+            fields["needed"] = begun.needed or enrolled.thresholds[self.ceremony.code]
+            collect(stage, enrolled, approval_text(fields["module"]["id"], item, begun.nonce))
             self.ceremony.perform(stage, actions)
             self._prove(session, before, stage)
             fields["outcome"] = "done"
@@ -212,7 +207,7 @@ class Conduct:
         finally:
             fields["ended"] = now()
             fields["keys_after"] = sorted(_shown(label) for label in session.labels)
-            self._seal(session, record)
+            self._seal(session, stage.record)
 
     def _enrolled(self, ceremony: Ceremony) -> Enrolment:
         """Return who judges this ceremony: on a blank token those whom it is to enrol."""
@@ -234,47 +229,17 @@ class Conduct:
                 raise
             record.audit_key = record.signature = b""
 
-    def _approve(self, stage: _Stage, enrolled: Enrolment, text: str) -> None:
-        fields = stage.record.fields
-        needed, attempts = int(fields["needed"]), 0
-        left = [officer.name for officer in enrolled.officers]
-        while len(stage.approvers) < needed:
-            stage.desk.say(f"{len(stage.approvers)} of {needed} officers have approved.")
-            name = stage.choose("Who approves now?", [*left, "nobody: stop here"])
-            if name not in left:
-                raise CeremonyStopped("those present ended it")
-            officer = next(one for one in enrolled.officers if one.name == name)
-            try:
-                signature = self.signer.sign(stage.desk, officer, text)
-                approval = Approval(
-                    key=signature.key.public,
-                    signature=signature.signature,
-                    flags=signature.flags,
-                    counter=signature.counter,
-                )
-                _require_key_of(officer, signature)
-                stage.ceremony.approve(approval)
-            except (SignatureUnreadable, ModuleRefusal) as error:
-                attempts += 1
-                stage.step("approval refused", officer=name, reason=error.reason, detail=str(error))
-                if attempts == _ATTEMPTS:
-                    raise ApprovalRefused(f"{attempts} approvals were refused") from error
-                continue
-            left.remove(name)
-            stage.approvers.append(Approver(name=name, key=officer.key))
-            fields["approvals"].append({"officer": name, "time": now(), "signature": str(signature)})
-            fingerprint = OfficerKey(public=signature.key.public, application=signature.key.application).fingerprint
-            stage.step("approved", officer=name, key=fingerprint)
-
-    def _prove(self, session: ModuleSession, before: Sequence[str], stage: _Stage) -> None:
+    def _prove(self, session: ModuleSession, before: Sequence[str], stage: TableStage) -> None:
         """See that every key proves its record, and that those of before are there as they were."""
         session.reload_keys()
         proved = prove_keys(session)
-        gone = set(before) - set(session.labels)
-        expected = 1 if isinstance(self.ceremony, DestroyKey) else 0
-        if len(gone) != expected:
-            raise StoreUnproven(f"{len(gone)} keys of before are not there as they were, {expected} should be")
-        stage.step("every key proves its record", keys=str(proved), unchanged=str(len(before) - len(gone)))
+        may_change = self.ceremony.may_change(self.folder)
+        must_stay = {label for label in before if str(VendingKey.from_label(label).reference) not in may_change}
+        gone = must_stay - set(session.labels)
+        if gone:
+            raise StoreUnproven(f"{len(gone)} keys of before are not there as they were")
+        unchanged = len(set(before) & set(session.labels))
+        stage.step("every key proves its record", keys=str(proved), unchanged=str(unchanged))
 
     def _refused(self, records: RecordsFolder, record: Record, error: BaseException) -> None:
         fields = record.fields
@@ -306,18 +271,6 @@ def _within(first: date, day: date, last: date) -> bool:
 def _shown(label: str) -> str:
     """Return a key's record without its proof, which is nobody's concern."""
     return label.partition(" proof=")[0]
-
-
-def _require_key_of(officer: EnrolledOfficer, signature: OfficerSignature) -> None:
-    if signature.key.public != officer.key:
-        raise SignatureUnreadable(f"this is not the key of {officer.name}")
-
-
-def _read_secret(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except OSError as error:
-        raise SiteFault(f"{path}: {error.strerror}") from None
 
 
 def _keep_secret(path: Path, text: str) -> None:

@@ -152,6 +152,32 @@ class Desk:
             termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
             self._clear()
 
+    def show_secret(self, prompt: str, lines: Sequence[str]) -> None:
+        """Show something to one person until Enter is pressed; the screen is cleared before and after.
+
+        Raises:
+            TerminalMissing: standard input is no terminal, or what is shown would go into a file.
+            CeremonyStopped: Ctrl-C or Ctrl-D.
+        """
+        descriptor = self._source.fileno()
+        if not os.isatty(descriptor) or not self.console.is_terminal:
+            raise TerminalMissing("a share is shown at a terminal only")
+        before = termios.tcgetattr(descriptor)
+        silent = termios.tcgetattr(descriptor)
+        silent[3] &= ~(termios.ECHO | termios.ICANON | termios.ISIG)
+        try:
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, silent)
+            self._clear()
+            self.say(prompt)
+            for line in lines:
+                self.say(f"    {line}")
+            self.say("Press Enter when it is written down; Ctrl-C stops.")
+            while self._stroke(descriptor) not in _ENTER:
+                pass
+        finally:
+            termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+            self._clear()
+
     def _read_group(self, descriptor: int, group: bytearray, size: int) -> None:
         while len(group) < size:
             stroke = self._stroke(descriptor)

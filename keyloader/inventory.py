@@ -26,10 +26,7 @@ def take(site: Site) -> dict[str, Any]:
     store = TokenStore(site.token_folder)
     if store.current is None:
         raise SiteFault(f"{store.link}: there is no token")
-    try:
-        pin = (site.token_folder / "pin").read_text("ascii").strip()
-    except OSError as error:
-        raise SiteFault(f"{error.filename}: {error.strerror}") from None
+    pin = site.read_pin()
     with store.copy() as tokens, module_access.ceremony_on(tokens, site.ceremony_config, pin) as ceremony:
         session = ceremony.session
         proved = prove_keys(session)

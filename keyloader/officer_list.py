@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hsm.officers import OFFICERS_MAX, CeremonyKind, Officer, OfficersItem
+from hsm.officers import OFFICERS_MAX, CeremonyKind, Enrolment, Officer, OfficersItem
 from keyloader.errors import SignatureUnreadable
 from keyloader.ssh_signatures import OfficerKey
 
@@ -93,6 +93,11 @@ class OfficerList(BaseModel):
         """As the module takes it."""
         thresholds = {kind: self.exceptions.get(kind_name(kind), self.needed) for kind in CeremonyKind}
         return OfficersItem(officers=[entry.officer for entry in self.officer], thresholds=thresholds)
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """As a token will show it."""
+        return Enrolment.unpack(self.item.pack())
 
     @property
     def lines(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,17 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from hsm.errors import HsmError
-from hsm.officers import NAMESPACE, BeginItem, CeremonyKind, approval_text, record_text
+from hsm.officers import (
+    ACCEPTANCE_NAMESPACE,
+    NAMESPACE,
+    BeginItem,
+    CeremonyKind,
+    acceptance_text,
+    approval_text,
+    record_text,
+)
 from keyloader import plan as plans
-from keyloader.ceremonies.tables import InstallTables
+from keyloader.ceremonies.hand_over import HandOver
 from keyloader.errors import KeyLoaderError, RecordInvalid
 from keyloader.ssh_signatures import OfficerSignature
 
@@ -47,7 +55,6 @@ class Record:
     fields: dict[str, Any]
     audit_key: bytes = b""
     signature: bytes = b""
-    steps: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def digest(self) -> bytes:
@@ -96,25 +103,26 @@ def read(path: Path) -> Record:
     return found
 
 
-def verify(record: Record, audit_key: bytes | None = None) -> Verified:
+def verify(record: Record, audit_key: bytes | None = None, files: Path | None = None) -> Verified:
     """Prove a record with nothing but itself and the module's public audit key.
 
     Args:
         record: as it was read.
         audit_key: that is trusted, 32 octets; None to believe the one in the record.
+        files: folder of the files that lay beside the plan, where its type needs any; None to leave them out.
 
     Raises:
         RecordInvalid: it is not proven.
     """
     try:
-        return _verify(record, audit_key)
+        return _verify(record, audit_key, files)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RecordInvalid(f"the record lacks something: {type(error).__name__}") from None
     except (KeyLoaderError, HsmError) as error:
         raise RecordInvalid(str(error)) from None
 
 
-def _verify(record: Record, audit_key: bytes | None) -> Verified:
+def _verify(record: Record, audit_key: bytes | None, files: Path | None) -> Verified:
     fields = record.fields
     if audit_key is not None and audit_key != record.audit_key:
         raise RecordInvalid("the record was sealed with another audit key")
@@ -139,8 +147,9 @@ def _verify(record: Record, audit_key: bytes | None) -> Verified:
     if item.kind is not plan.ceremony.code:
         raise RecordInvalid("the record is of another kind than its plan")
     nonce = bytes.fromhex(fields["nonce"])
-    _verify_actions(plan, fields)
+    _verify_actions(plan, fields, files)
     officers = _verify_approvals(fields, approval_text(plan.module, item, nonce))
+    _verify_acceptances(plan, fields, acceptance_text(plan.module, item, nonce))
     done = _verify_seal(record, plan.module, item, nonce, officers)
     if fields["outcome"] == "done" and (len(officers) < int(fields["needed"]) or done != len(item.actions)):
         raise RecordInvalid("the module did not do all of it, or fewer officers have approved than had to")
@@ -148,11 +157,11 @@ def _verify(record: Record, audit_key: bytes | None) -> Verified:
     return Verified(fields=fields, audit_key=record.audit_key, officers=names, done=done)
 
 
-def _verify_actions(plan: plans.Plan, fields: dict[str, Any]) -> None:
-    """Compare what was approved with the plan; for tables their file would be needed, for a rehearsal its keys."""
-    if fields["rehearsal"] or isinstance(plan.ceremony, InstallTables):
+def _verify_actions(plan: plans.Plan, fields: dict[str, Any], files: Path | None) -> None:
+    """Compare what was approved with the plan; some types need the files beside it, a rehearsal its keys."""
+    if fields["rehearsal"] or (plan.ceremony.needs_files and files is None):
         return
-    expected = [{"what": one.what, "digest": one.digest.hex()} for one in plan.ceremony.actions(Path())]
+    expected = [{"what": one.what, "digest": one.digest.hex()} for one in plan.ceremony.actions(files or Path())]
     if fields["actions"] != expected:
         raise RecordInvalid("what was approved is not what the plan says")
 
@@ -170,6 +179,21 @@ def _verify_seal(
             continue
         return done
     raise RecordInvalid("the seal of the audit key is wrong: the record was altered")
+
+
+def _verify_acceptances(plan: plans.Plan, fields: dict[str, Any], text: str) -> None:
+    """See that everybody who takes a module over has signed so; of other types there is nothing."""
+    takers = set()
+    if fields["outcome"] == "done" and isinstance(plan.ceremony, HandOver) and not fields["rehearsal"]:
+        takers = {officer.key for officer in plan.ceremony.officers.enrolment.officers}
+    signed = set()
+    for acceptance in fields["acceptances"]:
+        key = bytes.fromhex(acceptance["key"])
+        if not OfficerSignature.parse(acceptance["signature"]).proves(key, ACCEPTANCE_NAMESPACE, text.encode()):
+            raise RecordInvalid(f"the signature of {acceptance['officer']}, who takes the module over, is wrong")
+        signed.add(key)
+    if not takers <= signed:
+        raise RecordInvalid("somebody who takes the module over has not signed")
 
 
 def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[tuple[bytes, str]]:

@@ -23,6 +23,7 @@ class Site(BaseModel):
         token_serial: that the token must have; empty before it is initialised.
         ceremony_config: configuration of the functionality module with ``mode = ceremony``.
         records: folder of the records.
+        backups: folder of the backups; needed for that ceremony alone.
         printer: name that ``lp`` knows; empty if records are printed elsewhere.
     """
 
@@ -33,7 +34,20 @@ class Site(BaseModel):
     token_serial: str = ""
     ceremony_config: Path
     records: Path
+    backups: Path | None = None
     printer: str = ""
+
+    @property
+    def pin_file(self) -> Path:
+        """Where the PIN of the token is."""
+        return self.token_folder / "pin"
+
+    def read_pin(self) -> str:
+        """Return the PIN of the token; raises SiteFault."""
+        try:
+            return self.pin_file.read_text("ascii").strip()
+        except OSError as error:
+            raise SiteFault(f"{self.pin_file}: {error.strerror}") from None
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
@@ -34,7 +35,15 @@ def _show(key: VendingKey, level: keys_pb2.ProtectionLevel.ValueType) -> keys_pb
         key_change_allowed=key.key_change,
         origin=key.origin.value,
         protection_level=level,
+        refresh_until=key.refresh_until.isoformat(timespec="minutes") if key.refresh_until else "",
+        unit_limit=_limit(key.unit_limit, 1),
+        currency_limit=_limit(key.currency_limit, 5),
+        state=keys_pb2.KEY_STATE_RETIRED if key.is_retired else keys_pb2.KEY_STATE_ACTIVE,
     )
+
+
+def _limit(value: int, places: int) -> str:
+    return f"{Decimal(value).scaleb(-places):f}" if value else ""
 
 
 def _offset(minutes: int) -> str:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from hsm.officers import CeremonyKind
 from hsm.requests import Operation
-from keyloader.ceremonies.base import Action, CeremonyType, Stage
+from keyloader.ceremonies.base import Action, Basis, CeremonyType, Stage
 from keyloader.officer_list import OfficerList
 
 
@@ -16,6 +16,7 @@ class Initialise(CeremonyType):
     """A blank token becomes one with officers and an audit key."""
 
     code: ClassVar[CeremonyKind] = CeremonyKind.INITIALISE
+    basis: ClassVar[Basis] = Basis.NOTHING
     kind: Literal["initialise"]
     officers: OfficerList
 

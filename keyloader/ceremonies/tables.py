@@ -25,6 +25,7 @@ class InstallTables(CeremonyType):
     """
 
     code: ClassVar[CeremonyKind] = CeremonyKind.TABLES
+    needs_files: ClassVar[bool] = True
     kind: Literal["tables"]
     file: Annotated[str, Field(pattern=r"^[^/]+$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

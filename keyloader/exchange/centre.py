@@ -35,10 +35,21 @@ class ClearKey:
 
     @property
     def check_value(self) -> str:
-        """Six hexadecimal digits, by the algorithm that belongs to the key."""
-        if len(self.key) == 20:
-            return hashlib.sha256(b"\x01" + self.key).hexdigest()[:6].upper()
-        return DES.new(self.key, DES.MODE_ECB).encrypt(bytes(8)).hex()[:6].upper()  # noqa: S304 - what DKGA02 is made of
+        """As :func:`check_value`."""
+        return check_value(self.key)
+
+
+def check_value(key: bytes) -> str:
+    """Return the check value of a vending key, six hexadecimal digits, by the algorithm that belongs to its length."""
+    if len(key) == 20:
+        return hashlib.sha256(b"\x01" + key).hexdigest()[:6].upper()
+    return DES.new(key, DES.MODE_ECB).encrypt(bytes(8)).hex()[:6].upper()  # noqa: S304 - what DKGA02 is made of
+
+
+def throwaway_key(length: int, number: int) -> bytes:
+    """Return a key that is nobody's, to rehearse with; of a DES key every octet has odd parity."""
+    octets = hashlib.sha256(b"rehearsal" + bytes([number])).digest()[:length]
+    return octets if length == 20 else bytes(octet ^ (octet.bit_count() % 2 == 0) for octet in octets)
 
 
 def wrapping_key(shared: bytes, load: LoadKeyItem, point: bytes, transport: bytes) -> bytes:
