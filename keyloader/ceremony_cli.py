@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from hsm.errors import HsmError
 from keyloader import paper, record, rehearsal
+from keyloader.answers import NOT_PROVEN, console, errors, guarded
 from keyloader.ceremonies.base import Action, actions_digest
 from keyloader.conduct import Conduct
 from keyloader.desk import Desk
 from keyloader.errors import (
-    BackupInvalid,
     CeremonyStopped,
-    KeyLoaderError,
-    KeyLoadFileInvalid,
-    PlanInvalid,
-    RecordInvalid,
-    RequestFileInvalid,
-    TablesFileInvalid,
 )
 from keyloader.inventory import take
 from keyloader.plan import PlanFile
@@ -37,46 +28,11 @@ from keyloader.signers import TableSigner
 from keyloader.site import Site
 from keyloader.token_store import TokenStore
 
-REFUSED, WRONG, STOPPED, NOT_PROVEN = 1, 2, 3, 4
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-T = TypeVar("T")
 _SITE = Path("/etc/keywatt/site.toml")
 
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="Plan of the ceremony (TOML).")]
 SitePath = Annotated[Path, typer.Option(help="Where this machine has things (TOML).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-def fail(error: Exception) -> NoReturn:
-    """Say what is wrong and what to do, and leave with the status that belongs to it."""
-    if isinstance(error, KeyLoaderError | HsmError):
-        errors.print(f"{error.reason}: {error}", style="bold", markup=False)
-        errors.print(f"  {error.hint}", markup=False)
-    else:
-        name = getattr(error, "filename", None) or ""
-        errors.print(f"{name}: {getattr(error, 'strerror', None) or error}", style="bold", markup=False)
-    match error:
-        case PlanInvalid() | TablesFileInvalid() | KeyLoadFileInvalid() | RequestFileInvalid() | BackupInvalid():
-            raise typer.Exit(WRONG)
-        case CeremonyStopped():
-            raise typer.Exit(STOPPED)
-        case RecordInvalid():
-            raise typer.Exit(NOT_PROVEN)
-        case _:
-            raise typer.Exit(REFUSED)
-
-
-def guarded(work: Callable[[], T]) -> T:
-    """Do it; no traceback ever reaches those at the table."""
-    try:
-        return work()
-    except (KeyLoaderError, HsmError, OSError) as error:
-        fail(error)
-    except KeyboardInterrupt:
-        fail(CeremonyStopped("ended at the keyboard"))
-    except Exception as error:  # noqa: BLE001 - whoever sits at the table gets a sentence, never a traceback
-        fail(KeyLoaderError(f"unexpected: {type(error).__name__}"))
 
 
 def lint(plan: PlanPath, json: Json = False) -> None:

@@ -111,6 +111,17 @@ class KeyAttributes(BaseModel):
         """Octets of the key: 20 for DKGA04, 8 for DKGA02."""
         return 20 if self.dkga == 4 else 8
 
+    def record_text(self, check_value: str) -> str:
+        """Return the record of a key from ``sgc=`` to ``kcv=``, as key blocks and labels have it (without origin)."""
+        item = self.item(KeySource.GENERATE)
+        return (
+            f"sgc={item.supply_group_code} krn={item.key_revision_number} kt={int(item.key_type)} dkga={item.dkga:02d}"
+            f" bdt={item.base_date:02d} ken={item.key_expiry_number} act={_moment(self.activation)}"
+            f" iut={_moment(self.issued_until)} c0={item.class0:04x} c2={item.class2:04x} kc={item.key_change:d}"
+            f" rfr={_moment(self.refresh_until)} ulm={item.unit_limit} clm={item.currency_limit}"
+            f" kcv={check_value.lower()}"
+        )
+
     def item(
         self,
         source: KeySource,
@@ -156,6 +167,10 @@ class KeyAttributes(BaseModel):
             components=components,
             component_values=component_values,
         )
+
+
+def _moment(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.isoformat(timespec="minutes")
 
 
 def _minutes(moment: datetime | None) -> int:

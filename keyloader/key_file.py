@@ -7,8 +7,9 @@ and optionally activation and issued_until (naive local times), allowed_classes 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -16,15 +17,27 @@ from hsm.ceremony_requests import KeySource, LoadKeyItem
 from keyloader.errors import KeyFileInvalid
 from keyloader.key_attributes import KeyAttributes
 
+T = TypeVar("T")
+
 
 class KeyEntry(KeyAttributes):
     """One vending key in clear. Its repr shows no key."""
 
     key: SecretStr
 
+    @property
+    def attributes(self) -> KeyAttributes:
+        """Everything but the key."""
+        return KeyAttributes(**{name: getattr(self, name) for name in KeyAttributes.model_fields})
+
+    @property
+    def octets(self) -> bytes:
+        """The key; raises ValueError if it is no hexadecimal."""
+        return bytes.fromhex(self.key.get_secret_value())
+
     def with_key(self) -> LoadKeyItem:
         """Return the request that loads this key; raises ValueError if it is no hexadecimal."""
-        return self.item(KeySource.ITEM, key=bytes.fromhex(self.key.get_secret_value()))
+        return self.item(KeySource.ITEM, key=self.octets)
 
 
 class _KeyFile(BaseModel):
@@ -34,11 +47,22 @@ class _KeyFile(BaseModel):
 
 def read(path: Path) -> list[LoadKeyItem]:
     """Read a development key file. Raises as :func:`parse`."""
+    return parse(_text(path), str(path))
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise KeyFileInvalid(f"{path}: {error}") from None
-    return parse(text, str(path))
+
+
+def entries(path: Path) -> list[KeyEntry]:
+    """Read the entries of a development key file, each with a key that is hexadecimal. Raises as :func:`parse`."""
+    found = _entries(_text(path), str(path))
+    for number, entry in enumerate(found, 1):
+        _guarded(entry, str(path), number, lambda entry: entry.octets)
+    return found
 
 
 def parse(text: str, path: str) -> list[LoadKeyItem]:
@@ -47,19 +71,23 @@ def parse(text: str, path: str) -> list[LoadKeyItem]:
     Raises:
         KeyFileInvalid: with the number of the entry and the field, never with its value.
     """
+    return [_guarded(entry, path, number, KeyEntry.with_key) for number, entry in enumerate(_entries(text, path), 1)]
+
+
+def _guarded(entry: KeyEntry, path: str, number: int, work: Callable[[KeyEntry], T]) -> T:
+    try:
+        return work(entry)
+    except ValueError:
+        raise KeyFileInvalid(f"{path}: key {number}: the key must be hexadecimal digits") from None
+
+
+def _entries(text: str, path: str) -> list[KeyEntry]:
     try:
         document: dict[str, Any] = tomllib.loads(text)
-        entries = _KeyFile.model_validate(document).key
+        return _KeyFile.model_validate(document).key
     except tomllib.TOMLDecodeError as error:
         raise KeyFileInvalid(f"{path}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         field = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
         raise KeyFileInvalid(f"{path}: {field}: {first['msg']}") from None
-    items = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            items.append(entry.with_key())
-        except ValueError:
-            raise KeyFileInvalid(f"{path}: key {number}: the key must be hexadecimal digits") from None
-    return items

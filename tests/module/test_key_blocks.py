@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,8 +23,9 @@ from tests.module.test_wrapped_keys import clear
 from tests.support.lab import DEVELOPMENT_160, DEVELOPMENT_DES, PUBLIC_160, Lab
 from tests.support.officers import ALICE, BOB, CAROL, Person, officers
 
-BLOCK_KEY = bytes(range(64, 96))
-SHARES = (bytes(range(32)), bytes(a ^ b for a, b in zip(bytes(range(32)), BLOCK_KEY, strict=True)))
+BLOCK_KEY = hashlib.sha256(b"a key block protection key for tests").digest()
+FIRST_SHARE = hashlib.sha256(b"its first component").digest()
+SHARES = (FIRST_SHARE, bytes(a ^ b for a, b in zip(FIRST_SHARE, BLOCK_KEY, strict=True)))
 TEXT = "sgc=600300 krn=1 kt=2 dkga={:02d} bdt=14 ken=255 act=- iut=- c0=00ff c2=fce7 kc=1 rfr=- ulm={} clm=0 kcv={}"
 
 

@@ -41,7 +41,7 @@ static CK_RV write_key(struct kw_module *module, const uint8_t octets[KW_BLOCK_K
     if (module->block_key.present)
         rv = inner->functions->C_DestroyObject(inner->session, module->block_key.key);
     if (rv == CKR_OK)
-        rv = kw_inner_aes_key(inner, octets, CKA_SIGN, KW_BLOCK_KEY_LABEL, &created);
+        rv = kw_inner_aes_key(inner, octets, CKM_AES_CMAC, KW_BLOCK_KEY_LABEL, &created);
     if (rv == CKR_OK)
         rv = kw_block_key_read(&module->block_key, inner);
     return rv == CKR_OK && !module->block_key.present ? CKR_DEVICE_ERROR : rv;

@@ -31,7 +31,7 @@ static CK_RV cmac_of_zeros(const struct kw_inner *inner, const uint8_t *octets, 
 {
     static const uint8_t zeros[16] = {0};
     CK_OBJECT_HANDLE key;
-    CK_RV rv = kw_inner_aes_key(inner, octets, CKA_SIGN, NULL, &key);
+    CK_RV rv = kw_inner_aes_key(inner, octets, CKM_AES_CMAC, NULL, &key);
     if (rv != CKR_OK)
         return rv;
     rv = kw_inner_cmac(inner, key, zeros, sizeof zeros, result);

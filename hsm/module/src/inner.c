@@ -214,15 +214,12 @@ CK_RV kw_inner_create_key(const struct kw_inner *inner, uint8_t dkga, const uint
     return rv;
 }
 
-CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], CK_ATTRIBUTE_TYPE use, const char *label,
-                       CK_OBJECT_HANDLE *key)
+CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], CK_MECHANISM_TYPE allowed,
+                       const char *label, CK_OBJECT_HANDLE *key)
 {
     CK_OBJECT_CLASS class = CKO_SECRET_KEY;
     CK_KEY_TYPE type = CKK_AES;
-    CK_MECHANISM_TYPE allowed = use == CKA_SIGN      ? CKM_AES_CMAC
-                                : use == CKA_DECRYPT ? CKM_AES_CBC
-                                                     : CKM_AES_KEY_WRAP_PAD;
-    CK_BBOOL token = label != NULL, sign = use == CKA_SIGN, decrypt = use == CKA_DECRYPT, unwrap = use == CKA_UNWRAP;
+    CK_BBOOL token = label != NULL, sign = allowed == CKM_AES_CMAC, decrypt = !sign;
     CK_ATTRIBUTE template[] = {
         {CKA_CLASS, &class, sizeof class},
         {CKA_KEY_TYPE, &type, sizeof type},
@@ -233,7 +230,7 @@ CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], C
         {CKA_MODIFIABLE, &no, sizeof no},
         {CKA_SIGN, &sign, sizeof sign},
         {CKA_DECRYPT, &decrypt, sizeof decrypt},
-        {CKA_UNWRAP, &unwrap, sizeof unwrap},
+        {CKA_UNWRAP, &no, sizeof no},
         {CKA_VERIFY, &no, sizeof no},
         {CKA_ENCRYPT, &no, sizeof no},
         {CKA_DERIVE, &no, sizeof no},
@@ -256,10 +253,10 @@ CK_RV kw_inner_cmac(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const ui
     return rv == CKR_OK && written != 16 ? CKR_DEVICE_ERROR : rv;
 }
 
-CK_RV kw_inner_cbc_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t iv[16],
-                           const uint8_t *data, CK_ULONG length, uint8_t *clear)
+CK_RV kw_inner_aes_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *iv, const uint8_t *data,
+                           CK_ULONG length, uint8_t *clear)
 {
-    CK_MECHANISM mechanism = {CKM_AES_CBC, (void *)iv, 16};
+    CK_MECHANISM mechanism = {iv == NULL ? CKM_AES_ECB : CKM_AES_CBC, (void *)iv, iv == NULL ? 0 : 16};
     CK_ULONG written = length;
     CK_RV rv = inner->functions->C_DecryptInit(inner->session, &mechanism, key);
     if (rv == CKR_OK)
@@ -267,12 +264,10 @@ CK_RV kw_inner_cbc_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, c
     return rv == CKR_OK && written != length ? CKR_DEVICE_ERROR : rv;
 }
 
-/* Faults that speak of what was sent; libraries do not agree on what they call it. */
+/* Faults that speak of the point that was sent; libraries do not agree on what they call it. */
 static bool is_of_data(CK_RV rv)
 {
-    return rv == CKR_WRAPPED_KEY_INVALID || rv == CKR_WRAPPED_KEY_LEN_RANGE || rv == CKR_ENCRYPTED_DATA_INVALID ||
-           rv == CKR_ENCRYPTED_DATA_LEN_RANGE || rv == CKR_MECHANISM_PARAM_INVALID || rv == CKR_GENERAL_ERROR ||
-           rv == CKR_FUNCTION_FAILED;
+    return rv == CKR_MECHANISM_PARAM_INVALID || rv == CKR_GENERAL_ERROR || rv == CKR_FUNCTION_FAILED;
 }
 
 /* Read a session key that may be read, and destroy it. */
@@ -312,23 +307,4 @@ CK_RV kw_inner_ecdh(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const ui
     if (rv == CKR_OK)
         rv = take_value(inner, secret, shared, KW_SHARED_LEN, &written);
     return rv == CKR_OK && written != KW_SHARED_LEN ? CKR_DEVICE_ERROR : rv;
-}
-
-CK_RV kw_inner_unwrap(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *wrapped, CK_ULONG length,
-                      uint8_t *octets, CK_ULONG size, CK_ULONG *opened)
-{
-    CK_MECHANISM mechanism = {CKM_AES_KEY_WRAP_PAD, NULL, 0};
-    CK_OBJECT_CLASS class = CKO_SECRET_KEY;
-    CK_KEY_TYPE type = CKK_GENERIC_SECRET;
-    CK_OBJECT_HANDLE secret;
-    CK_ATTRIBUTE template[] = {
-        {CKA_CLASS, &class, sizeof class}, {CKA_KEY_TYPE, &type, sizeof type}, {CKA_TOKEN, &no, sizeof no},
-        {CKA_PRIVATE, &yes, sizeof yes},   {CKA_SENSITIVE, &no, sizeof no},    {CKA_EXTRACTABLE, &yes, sizeof yes},
-    };
-    *opened = 0;
-    CK_RV rv = inner->functions->C_UnwrapKey(inner->session, &mechanism, key, (CK_BYTE_PTR)wrapped, length, template,
-                                             sizeof template / sizeof *template, &secret);
-    if (is_of_data(rv))
-        return CKR_OK;
-    return rv == CKR_OK ? take_value(inner, secret, octets, size, opened) : rv;
 }

@@ -50,29 +50,22 @@ CK_RV kw_inner_create_key(const struct kw_inner *inner, uint8_t dkga, const uint
                           CK_ULONG label_length, CK_OBJECT_HANDLE *key);
 
 /*
- * Create an AES-256 key for one use: CKA_SIGN (CMAC), CKA_DECRYPT (CBC) or CKA_UNWRAP (RFC 5649). With a label it is a
- * token object, without a session one.
+ * Create an AES-256 key for one mechanism: CKM_AES_CMAC to sign, CKM_AES_CBC or CKM_AES_ECB to decrypt. With a label it
+ * is a token object, without a session one.
  */
-CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], CK_ATTRIBUTE_TYPE use, const char *label,
-                       CK_OBJECT_HANDLE *key);
+CK_RV kw_inner_aes_key(const struct kw_inner *inner, const uint8_t octets[32], CK_MECHANISM_TYPE allowed,
+                       const char *label, CK_OBJECT_HANDLE *key);
 
 CK_RV kw_inner_cmac(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *data, CK_ULONG length,
                     uint8_t mac[16]);
 
-/* Whole blocks of AES-CBC. */
-CK_RV kw_inner_cbc_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t iv[16],
-                           const uint8_t *data, CK_ULONG length, uint8_t *clear);
+/* Whole blocks of AES-CBC, or without an IV of AES-ECB. */
+CK_RV kw_inner_aes_decrypt(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *iv, const uint8_t *data,
+                           CK_ULONG length, uint8_t *clear);
 
 /* The ECDH secret of a private key on P-384 and an uncompressed point; `good` is false for a point off the curve. */
 #define KW_SHARED_LEN 48
 CK_RV kw_inner_ecdh(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t point[KW_POINT_LEN],
                     uint8_t shared[KW_SHARED_LEN], bool *good);
-
-/*
- * Open a key that was wrapped with AES key wrap with padding; `octets` has room for `size`. A wrapped key that is not
- * genuine leaves the length 0.
- */
-CK_RV kw_inner_unwrap(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *wrapped, CK_ULONG length,
-                      uint8_t *octets, CK_ULONG size, CK_ULONG *opened);
 
 #endif

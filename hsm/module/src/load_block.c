@@ -96,7 +96,7 @@ static bool read_block(const uint8_t *item, struct block *block)
 }
 
 /* AES-256 keys of both uses: CMAC in counter mode over usage (0 encryption, 1 authentication), algorithm and length. */
-static CK_RV derive(const struct kw_module *module, uint8_t usage, CK_ATTRIBUTE_TYPE use, CK_OBJECT_HANDLE *key)
+static CK_RV derive(const struct kw_module *module, uint8_t usage, CK_MECHANISM_TYPE use, CK_OBJECT_HANDLE *key)
 {
     uint8_t input[8] = {1, 0, usage, 0, 0x00, 0x04, 0x01, 0x00}, octets[32];
     CK_RV rv = kw_inner_cmac(&module->inner, module->block_key.key, input, sizeof input, octets);
@@ -113,10 +113,10 @@ static CK_RV decrypt(const struct kw_module *module, const struct block *block, 
 {
     const struct kw_inner *inner = &module->inner;
     CK_OBJECT_HANDLE key;
-    CK_RV rv = derive(module, 0, CKA_DECRYPT, &key);
+    CK_RV rv = derive(module, 0, CKM_AES_CBC, &key);
     if (rv != CKR_OK)
         return rv;
-    rv = kw_inner_cbc_decrypt(inner, key, block->mac, block->cipher, (CK_ULONG)block->cipher_length, clear);
+    rv = kw_inner_aes_decrypt(inner, key, block->mac, block->cipher, (CK_ULONG)block->cipher_length, clear);
     CK_RV destroyed = inner->functions->C_DestroyObject(inner->session, key);
     return rv != CKR_OK ? rv : destroyed;
 }
@@ -127,7 +127,7 @@ static CK_RV authenticate(const struct kw_module *module, const struct block *bl
     const struct kw_inner *inner = &module->inner;
     uint8_t covered[KW_BLOCK_ITEM_LEN + CIPHER_MAX], mac[MAC_LEN] = {0};
     CK_OBJECT_HANDLE key;
-    CK_RV rv = derive(module, 1, CKA_SIGN, &key);
+    CK_RV rv = derive(module, 1, CKM_AES_CMAC, &key);
     if (rv != CKR_OK)
         return rv;
     memcpy(covered, block->text, block->clear_length);
@@ -167,7 +167,8 @@ CK_RV kw_load_block(struct kw_module *module, const uint8_t *item, uint8_t *answ
     explicit_bzero(clear, sizeof clear);
     if (rv != CKR_OK)
         return rv;
-    if (reason == KW_OK)
+    /* A key that is there as it was approved needs nothing more. */
+    if (reason == KW_OK || reason == KW_R_KEY_ALREADY_LOADED)
         kw_approval_done(module, place);
     kw_load_answer(&block.record, reason, answer);
     return CKR_OK;

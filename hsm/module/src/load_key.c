@@ -227,7 +227,8 @@ CK_RV kw_load_key(struct kw_module *module, const uint8_t *item, uint8_t *answer
     explicit_bzero(octets, sizeof octets);
     if (rv != CKR_OK)
         return rv;
-    if (reason == KW_OK) {
+    /* A key that is there as it was approved needs nothing more. */
+    if (reason == KW_OK || reason == KW_R_KEY_ALREADY_LOADED) {
         kw_approval_done(module, place);
         explicit_bzero(&module->approval.components, sizeof module->approval.components);
     }

@@ -60,13 +60,50 @@ static CK_RV wrapping_key(const struct kw_module *module, const uint8_t *item, c
     return rv;
 }
 
+/*
+ * AES key unwrap with padding, RFC 5649, on single blocks: the library's own mechanism leaves the key in memory that it
+ * does not wipe (SoftHSM 2.6.1). One block where the key has eight octets, else six rounds over the semiblocks.
+ */
+static CK_RV unwrap(const struct kw_inner *inner, CK_OBJECT_HANDLE key, const uint8_t *item,
+                    uint8_t octets[KW_WRAPPED_MAX], enum kw_reason *reason)
+{
+    static const uint8_t start[4] = {0xA6, 0x59, 0x59, 0xA6};
+    unsigned semiblocks = item[KW_WRAPPED_LEN] / 8U - 1U, length = item[KW_LOAD_KEY_LEN];
+    uint8_t block[16], opened[16], parts[KW_WRAPPED_MAX];
+    CK_RV rv = CKR_OK;
+    memcpy(parts, item + KW_WRAPPED_KEY + 8, semiblocks * 8U);
+    memcpy(block, item + KW_WRAPPED_KEY, 8);
+    if (semiblocks == 1) {
+        memcpy(block + 8, parts, 8);
+        rv = kw_inner_aes_decrypt(inner, key, NULL, block, sizeof block, opened);
+        memcpy(block, opened, 8);
+        memcpy(parts, opened + 8, 8);
+    }
+    for (unsigned step = 6 * semiblocks; rv == CKR_OK && semiblocks > 1 && step > 0; step--) {
+        uint8_t *part = parts + (step - 1) % semiblocks * 8;
+        block[7] ^= (uint8_t)step;
+        memcpy(block + 8, part, 8);
+        rv = kw_inner_aes_decrypt(inner, key, NULL, block, sizeof block, opened);
+        memcpy(block, opened, 8);
+        memcpy(part, opened + 8, 8);
+    }
+    if (rv == CKR_OK && (memcmp(block, start, 4) != 0 || kw_get(block + 4, 4) != length ||
+                         !kw_all_zero(parts + length, semiblocks * 8U - length)))
+        *reason = KW_R_WRAPPED_KEY_WRONG;
+    if (rv == CKR_OK && *reason == KW_OK)
+        memcpy(octets, parts, length);
+    explicit_bzero(block, sizeof block);
+    explicit_bzero(opened, sizeof opened);
+    explicit_bzero(parts, sizeof parts);
+    return rv;
+}
+
 static CK_RV open_key(const struct kw_module *module, const uint8_t *item, const uint8_t load_digest[32],
                       uint8_t octets[KW_WRAPPED_MAX], enum kw_reason *reason)
 {
     const struct kw_inner *inner = &module->inner;
     uint8_t shared[KW_SHARED_LEN] = {0}, key[32] = {0};
     CK_OBJECT_HANDLE unwrapping;
-    CK_ULONG opened = 0;
     bool good = false;
     CK_RV rv = kw_inner_ecdh(inner, module->transport.private_key, item + KW_WRAPPED_POINT, shared, &good);
     if (rv == CKR_OK && !good) {
@@ -76,16 +113,13 @@ static CK_RV open_key(const struct kw_module *module, const uint8_t *item, const
     if (rv == CKR_OK)
         rv = wrapping_key(module, item, load_digest, shared, key);
     if (rv == CKR_OK)
-        rv = kw_inner_aes_key(inner, key, CKA_UNWRAP, NULL, &unwrapping);
+        rv = kw_inner_aes_key(inner, key, CKM_AES_ECB, NULL, &unwrapping);
     explicit_bzero(shared, sizeof shared);
     explicit_bzero(key, sizeof key);
     if (rv != CKR_OK)
         return rv;
-    rv = kw_inner_unwrap(inner, unwrapping, item + KW_WRAPPED_KEY, item[KW_WRAPPED_LEN], octets, KW_WRAPPED_MAX,
-                         &opened);
+    rv = unwrap(inner, unwrapping, item, octets, reason);
     CK_RV destroyed = inner->functions->C_DestroyObject(inner->session, unwrapping);
-    if (rv == CKR_OK && opened != item[KW_LOAD_KEY_LEN])
-        *reason = KW_R_WRAPPED_KEY_WRONG;
     return rv != CKR_OK ? rv : destroyed;
 }
 
@@ -124,7 +158,8 @@ CK_RV kw_load_wrapped(struct kw_module *module, const uint8_t *item, uint8_t *an
     explicit_bzero(octets, sizeof octets);
     if (rv != CKR_OK)
         return rv;
-    if (reason == KW_OK)
+    /* A key that is there as it was approved needs nothing more. */
+    if (reason == KW_OK || reason == KW_R_KEY_ALREADY_LOADED)
         kw_approval_done(module, place);
     kw_load_answer(&record, reason, answer);
     return CKR_OK;
