@@ -38,8 +38,8 @@ def fail(error: Exception) -> NoReturn:
         errors.print(f"{error.reason}: {error}", style="bold", markup=False)
         errors.print(f"  {error.hint}", markup=False)
     else:
-        name = getattr(error, "filename", None) or ""
-        errors.print(f"{name}: {getattr(error, 'strerror', None) or error}", style="bold", markup=False)
+        parts = [getattr(error, "filename", None), getattr(error, "strerror", None) or error]
+        errors.print(": ".join(str(part) for part in parts if part), style="bold", markup=False)
     if isinstance(error, _WRONG_FILES):
         raise typer.Exit(WRONG)
     match error:

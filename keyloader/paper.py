@@ -179,6 +179,7 @@ def print_record(record: Record, path: Path) -> None:
             ],
             (40, 90, 44),
         ),
+        *_acceptances(fields),
         _text("What was approved", _HEADING),
         _table(
             ("what", "digest"), [(one["what"], _text(one["digest"], _MONO)) for one in fields["actions"]], (70, 104)
@@ -219,10 +220,21 @@ def print_record(record: Record, path: Path) -> None:
     _write(path, story, _Pages(title, record.digest.hex(), is_rehearsal=is_rehearsal), title)
 
 
+def _acceptances(fields: dict[str, Any]) -> list[Any]:
+    """Return who has taken the module over, if it changed hands."""
+    rows = [
+        (one["officer"], OfficerSignature.parse(one["signature"]).key.fingerprint, one["time"])
+        for one in fields["acceptances"]
+    ]
+    return [_text("Taken over by", _HEADING), _table(("officer", "key", "time"), rows, (40, 90, 44))] if rows else []
+
+
 def _outcome(fields: dict[str, Any]) -> str:
     start = "REHEARSAL. " if fields["rehearsal"] else ""
     if fields["outcome"] == "done":
         before = fields["store_before"]
+        if fields["store_after"] == before:
+            return f"{start}Done: token store {before} stays in force."
         place = f"took the place of {before}" if before else "is the first"
         return f"{start}Done: token store {fields['store_after']} {place}."
     why = fields.get("refused_because", {})

@@ -6,6 +6,7 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -92,9 +93,13 @@ class BackUp(CeremonyType):
         octets = seal(secret, head, stage.store, pin)
         if path.exists():
             raise SiteFault(f"{path} is there already")
-        stage.undo_if_refused(lambda: path.unlink(missing_ok=True))
-        replace_file(path, octets)
-        self._prove(path, typed, stage.store, pin)
+        for left in (path, path.with_name(path.name + ".new")):
+            stage.undo_if_refused(partial(left.unlink, missing_ok=True))
+        try:
+            replace_file(path, octets)
+            self._prove(path, typed, stage.store, pin)
+        except OSError as error:
+            raise SiteFault(f"{path}: {error.strerror}") from None
         stage.step(
             "backup written and opened once",
             file=path.name,

@@ -29,6 +29,7 @@ class Restore(CeremonyType):
 
     code: ClassVar[CeremonyKind] = CeremonyKind.RESTORE
     basis: ClassVar[Basis] = Basis.NOTHING
+    needs_files: ClassVar[bool] = True
     kind: Literal["restore"]
     file: Annotated[str, Field(pattern=r"^[^/]+$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -40,8 +41,9 @@ class Restore(CeremonyType):
             raise PlanInvalid(f"{self.file} is another backup than the plan says")
         return found
 
-    def actions(self, folder: Path) -> list[Action]:  # noqa: ARG002 - nothing is done to the token
-        """None: the token is as the backup has it."""
+    def actions(self, folder: Path) -> list[Action]:
+        """None, once the archive is the right one: the token is as the backup has it."""
+        self.read(folder)
         return []
 
     def script(self) -> list[str]:

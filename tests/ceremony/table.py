@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "keyloader")
+_CLEAR_SCROLLBACK = b"\x1b[3J"
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass
 class Terminal:
-    """A process on a pseudo-terminal; ``shown`` is all that it ever showed."""
+    """A process on a pseudo-terminal; ``shown`` is all that it ever showed, ``cleared`` how often it wiped it."""
 
     process: subprocess.Popen[bytes]
     master: int
     shown: str = ""
+    cleared: int = 0
     _seen: int = field(default=0)
 
     def read(self, seconds: float) -> bool:
@@ -37,6 +39,7 @@ class Terminal:
             octets = os.read(self.master, 65536)
         except OSError:
             return False
+        self.cleared += octets.count(_CLEAR_SCROLLBACK)
         self.shown += _CONTROL.sub("", octets.decode("utf-8", "replace")).replace("\r", "")
         return bool(octets)
 
