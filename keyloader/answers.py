@@ -1,7 +1,7 @@
 """How commands answer: results on standard output, errors in a sentence on standard error, and an exit status.
 
 0 done, 1 refused or failed (nothing was changed), 2 a file or an argument is wrong, 3 stopped by those present, 4 a
-record that is not proven.
+record that is not proven, 5 a campaign in which meters were refused.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from rich.console import Console
 from hsm.errors import HsmError
 from keyloader.errors import (
     BackupInvalid,
+    CampaignInvalid,
     CeremonyStopped,
     KeyFileInvalid,
     KeyLoaderError,
@@ -25,11 +26,19 @@ from keyloader.errors import (
     TablesFileInvalid,
 )
 
-REFUSED, WRONG, STOPPED, NOT_PROVEN = 1, 2, 3, 4
+REFUSED, WRONG, STOPPED, NOT_PROVEN, METERS_REFUSED = 1, 2, 3, 4, 5
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 T = TypeVar("T")
-_WRONG_FILES = (PlanInvalid, TablesFileInvalid, KeyFileInvalid, KeyLoadFileInvalid, RequestFileInvalid, BackupInvalid)
+_WRONG_FILES = (
+    CampaignInvalid,
+    PlanInvalid,
+    TablesFileInvalid,
+    KeyFileInvalid,
+    KeyLoadFileInvalid,
+    RequestFileInvalid,
+    BackupInvalid,
+)
 
 
 def fail(error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from hsm.ceremony_requests import InstallTablesItem
 from hsm.errors import HsmError
-from keyloader import ceremony_cli, kmc_cli, module_access, tables_file
+from keyloader import ceremony_cli, keychange_cli, kmc_cli, module_access, tables_file
 from keyloader.errors import KeyLoaderError
 from keyloader.token_store import TokenStore
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 tables_app = typer.Typer(no_args_is_help=True, help="EA07 tables from the STS Association.")
 app.add_typer(tables_app, name="sta-tables")
 app.add_typer(kmc_cli.app, name="kmc")
+app.add_typer(keychange_cli.app, name="keychange")
 app.command()(ceremony_cli.lint)
 app.command()(ceremony_cli.rehearse)
 app.command()(ceremony_cli.run)

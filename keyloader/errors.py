@@ -129,3 +129,30 @@ class BackupInvalid(KeyLoaderError):
 
     reason = "BACKUP_INVALID"
     hint = "Compare the digest with the record of the backup, and each share's check value with its envelope."
+
+
+class CampaignInvalid(KeyLoaderError):
+    """A campaign file or list of meters that is not of its form, or that contradicts itself."""
+
+    reason = "CAMPAIGN_INVALID"
+    hint = "See the message for the field or line; docs/key-changes.md has the form, docs/plans a sample."
+
+
+class OutputExists(KeyLoaderError):
+    """A folder of output that belongs to another campaign, or a file that is there already."""
+
+    reason = "OUTPUT_EXISTS"
+    hint = "Name a folder or file that is not there; a campaign goes on in its own folder only."
+
+
+class ApplianceRefusal(KeyLoaderError):
+    """The appliance cannot be reached, or refuses."""
+
+    reason = "APPLIANCE_REFUSED"
+    retryable = True
+    hint = "See the message; running the same campaign again goes on where it was, with the same tokens."
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint

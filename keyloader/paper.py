@@ -26,9 +26,10 @@ _STYLES = getSampleStyleSheet()
 _SMALL = ParagraphStyle("small", parent=_STYLES["BodyText"], fontSize=8, leading=10)
 _MONO = ParagraphStyle("mono", parent=_SMALL, fontName="Courier")
 _BODY = ParagraphStyle("body", parent=_STYLES["BodyText"])
-_TITLE = ParagraphStyle("title", parent=_STYLES["Title"])
-_HEADING = ParagraphStyle("heading", parent=_STYLES["Heading2"])
-_GRID = TableStyle(
+BIG = ParagraphStyle("big", parent=_STYLES["BodyText"], fontName="Courier-Bold", fontSize=15, leading=22)
+TITLE = ParagraphStyle("title", parent=_STYLES["Title"])
+HEADING = ParagraphStyle("heading", parent=_STYLES["Heading2"])
+GRID = TableStyle(
     [
         ("GRID", (0, 0), (-1, -1), 0.4, colors.grey),
         ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -41,14 +42,15 @@ _FIXED_DIGITS = 8
 _BY_HAND = 3 * mm
 
 
-def _text(value: object, style: ParagraphStyle = _SMALL) -> Paragraph:
+def paragraph(value: object, style: ParagraphStyle = _SMALL) -> Paragraph:
     """Return a paragraph; what people wrote is text and never markup."""
     escaped = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # The fonts that every reader has are Latin-1.
     return Paragraph(escaped.encode("latin-1", "replace").decode("latin-1").replace("\n", "<br/>"), style)
 
 
-def _qr(text: str, size: float = 30 * mm) -> Image:
+def qr(text: str, size: float = 30 * mm) -> Image:
+    """Return a QR code of a text."""
     octets = io.BytesIO()
     segno.make(text, micro=False, error="m").save(octets, kind="png", scale=6, border=2)
     octets.seek(0)
@@ -58,9 +60,9 @@ def _qr(text: str, size: float = 30 * mm) -> Image:
 def _table(
     head: Sequence[str], rows: Sequence[Sequence[object]], widths: Sequence[float], *, by_hand: bool = False
 ) -> Table:
-    cells = [[_text(one) for one in head]]
-    cells += [[one if isinstance(one, Paragraph) else _text(one) for one in row] for row in rows]
-    table = Table(cells, colWidths=[width * mm for width in widths], style=_GRID, repeatRows=1)
+    cells = [[paragraph(one) for one in head]]
+    cells += [[one if isinstance(one, Paragraph) else paragraph(one) for one in row] for row in rows]
+    table = Table(cells, colWidths=[width * mm for width in widths], style=GRID, repeatRows=1)
     if by_hand:
         table.setStyle([("TOPPADDING", (0, 1), (-1, -1), _BY_HAND), ("BOTTOMPADDING", (0, 1), (-1, -1), _BY_HAND)])
     return table
@@ -71,12 +73,12 @@ def _digest_block(digest: bytes) -> Table:
     groups = " ".join(text[at : at + 4] for at in range(0, 64, 4))
     words = spell(digest)
     return Table(
-        [[[_text("SHA-256 of the plan"), _text(groups, _MONO), _text(words, _MONO)], _qr(text)]],
+        [[[paragraph("SHA-256 of the plan"), paragraph(groups, _MONO), paragraph(words, _MONO)], qr(text)]],
         colWidths=[140 * mm, 35 * mm],
     )
 
 
-class _Pages:
+class Pages:
     """Head and foot of every page."""
 
     def __init__(self, title: str, digest: str, *, is_rehearsal: bool) -> None:
@@ -85,6 +87,7 @@ class _Pages:
         self._is_rehearsal = is_rehearsal
 
     def __call__(self, canvas: Canvas, _: SimpleDocTemplate) -> None:
+        """Draw them."""
         canvas.saveState()
         canvas.setFont("Helvetica", 8)
         canvas.drawString(18 * mm, 12 * mm, f"{self._title}   {self._digest[:16]}")
@@ -98,7 +101,8 @@ class _Pages:
         canvas.restoreState()
 
 
-def _write(path: Path, story: list[Any], pages: _Pages, title: str) -> None:
+def write(path: Path, story: list[Any], pages: Pages, title: str) -> None:
+    """Write A4 pages; raises OSError. The file must not exist."""
     octets = io.BytesIO()
     document = SimpleDocTemplate(
         octets,
@@ -120,13 +124,13 @@ def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
     """Write the script of a ceremony, for those who hold and watch it. Raises OSError; the file must not exist."""
     title = plan.plan.title
     story: list[Any] = [
-        _text(title, _TITLE),
-        _text(f"Module {plan.plan.module}, {plan.plan.not_before} to {plan.plan.not_after}", _BODY),
+        paragraph(title, TITLE),
+        paragraph(f"Module {plan.plan.module}, {plan.plan.not_before} to {plan.plan.not_after}", _BODY),
         _digest_block(plan.digest),
-        _text("SHA-256 of all that the module may do, as it stands in what officers sign"),
-        _text(f"actions {_grouped(actions.hex())}", _MONO),
+        paragraph("SHA-256 of all that the module may do, as it stands in what officers sign"),
+        paragraph(f"actions {_grouped(actions.hex())}", _MONO),
         Spacer(1, 4 * mm),
-        _text("Participants", _HEADING),
+        paragraph("Participants", HEADING),
         _table(
             ("name", "role", "signature"),
             [(one.name, one.role, "") for one in plan.plan.participants],
@@ -135,7 +139,7 @@ def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
         ),
     ]
     if plan.plan.note:
-        story += [_text("Note", _HEADING), _text(plan.plan.note, _BODY)]
+        story += [paragraph("Note", HEADING), paragraph(plan.plan.note, _BODY)]
     steps = [
         "The digest on the screen is compared with this page, aloud, and its last eight characters are typed.",
         "Officers approve: each compares plan and actions in the text to sign, and signs with a key of their own.",
@@ -145,14 +149,14 @@ def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
     ]
     rows = [(number, step, "", "") for number, step in enumerate(steps, 1)]
     story += [
-        _text("Steps", _HEADING),
+        paragraph("Steps", HEADING),
         _table(("", "what is done", "time", "initials"), rows, (8, 116, 22, 28), by_hand=True),
     ]
     story += [
-        _text("Deviations, with the number of the step", _HEADING),
+        paragraph("Deviations, with the number of the step", HEADING),
         Table([[""]], colWidths=[174 * mm], rowHeights=[45 * mm], style=[("BOX", (0, 0), (-1, -1), 0.4, colors.grey)]),
     ]
-    _write(path, story, _Pages(title, plan.digest.hex(), is_rehearsal=False), title)
+    write(path, story, Pages(title, plan.digest.hex(), is_rehearsal=False), title)
 
 
 def print_record(record: Record, path: Path) -> None:
@@ -162,15 +166,15 @@ def print_record(record: Record, path: Path) -> None:
     title = f"Record: {fields['title']}"
     module = fields.get("module", {})
     story: list[Any] = [
-        _text(title, _TITLE),
-        _text(_outcome(fields), _BODY),
+        paragraph(title, TITLE),
+        paragraph(_outcome(fields), _BODY),
         _digest_block(bytes.fromhex(fields["plan_sha256"])),
         _table(
             ("module", "token", "begun", "ended"),
             [(module.get("id", ""), module.get("token_serial", ""), fields["begun"], fields.get("ended", ""))],
             (44, 44, 43, 43),
         ),
-        _text("Officers who approved", _HEADING),
+        paragraph("Officers who approved", HEADING),
         _table(
             ("officer", "key", "time"),
             [
@@ -180,15 +184,15 @@ def print_record(record: Record, path: Path) -> None:
             (40, 90, 44),
         ),
         *_acceptances(fields),
-        _text("What was approved", _HEADING),
+        paragraph("What was approved", HEADING),
         _table(
-            ("what", "digest"), [(one["what"], _text(one["digest"], _MONO)) for one in fields["actions"]], (70, 104)
+            ("what", "digest"), [(one["what"], paragraph(one["digest"], _MONO)) for one in fields["actions"]], (70, 104)
         ),
-        _text("Steps", _HEADING),
+        paragraph("Steps", HEADING),
         _table(("time", "what", "seen"), [_step_row(step) for step in fields["steps"]], (32, 48, 94)),
-        _text("Vending keys after, as read back from the token", _HEADING),
-        _table(("record",), [(_text(label, _MONO),) for label in fields.get("keys_after", [])], (174,)),
-        _text("Participants", _HEADING),
+        paragraph("Vending keys after, as read back from the token", HEADING),
+        _table(("record",), [(paragraph(label, _MONO),) for label in fields.get("keys_after", [])], (174,)),
+        paragraph("Participants", HEADING),
         _table(
             ("name", "role", "signature"),
             [(one["name"], one["role"], "") for one in fields["participants"]],
@@ -197,19 +201,19 @@ def print_record(record: Record, path: Path) -> None:
         ),
         KeepTogether(
             [
-                _text("Seal of the module's audit key, over this record", _HEADING),
+                paragraph("Seal of the module's audit key, over this record", HEADING),
                 Table(
                     [
                         [
                             [
-                                _text("SHA-256 of the record"),
-                                _text(_grouped(record.digest.hex()), _MONO),
-                                _text("audit key"),
-                                _text(_grouped(record.audit_key.hex()) or "none", _MONO),
-                                _text("signature"),
-                                _text(_grouped(record.signature.hex()) or "none", _MONO),
+                                paragraph("SHA-256 of the record"),
+                                paragraph(_grouped(record.digest.hex()), _MONO),
+                                paragraph("audit key"),
+                                paragraph(_grouped(record.audit_key.hex()) or "none", _MONO),
+                                paragraph("signature"),
+                                paragraph(_grouped(record.signature.hex()) or "none", _MONO),
                             ],
-                            _qr(record.digest.hex()),
+                            qr(record.digest.hex()),
                         ]
                     ],
                     colWidths=[140 * mm, 35 * mm],
@@ -217,7 +221,7 @@ def print_record(record: Record, path: Path) -> None:
             ]
         ),
     ]
-    _write(path, story, _Pages(title, record.digest.hex(), is_rehearsal=is_rehearsal), title)
+    write(path, story, Pages(title, record.digest.hex(), is_rehearsal=is_rehearsal), title)
 
 
 def _acceptances(fields: dict[str, Any]) -> list[Any]:
@@ -226,7 +230,7 @@ def _acceptances(fields: dict[str, Any]) -> list[Any]:
         (one["officer"], OfficerSignature.parse(one["signature"]).key.fingerprint, one["time"])
         for one in fields["acceptances"]
     ]
-    return [_text("Taken over by", _HEADING), _table(("officer", "key", "time"), rows, (40, 90, 44))] if rows else []
+    return [paragraph("Taken over by", HEADING), _table(("officer", "key", "time"), rows, (40, 90, 44))] if rows else []
 
 
 def _outcome(fields: dict[str, Any]) -> str:

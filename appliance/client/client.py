@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from keywatt.audit.v1 import audit_pb2_grpc
 from keywatt.certification.v1 import certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2_grpc
-from keywatt.vending.v1 import vending_pb2_grpc
+from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.client import request_ids
@@ -110,6 +110,20 @@ def _error(error: grpc.RpcError) -> ClientError:
     return ClientError(call.code(), call.details() or "", details={})
 
 
+def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
+    """Return reason and details of an error inside an answer; empty if it carries none."""
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details:
+        if detail.Unpack(info):
+            break
+    return info
+
+
+def _passes(result: vending_pb2.TokenResult) -> bool:
+    """Tell whether the error of one request may pass if it is asked again."""
+    return result.WhichOneof("result") == "error" and info_of(result.error).metadata["retryable"] == "true"
+
+
 class KeywattClient:
     """A connection to one appliance; use it as a context manager.
 
@@ -180,6 +194,34 @@ class KeywattClient:
             # Many clients that lost the same server do not come back in step.
             time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
             pause = min(2 * pause, _PAUSE_MAX_SECONDS)
+
+    def issue_batch(self, requests: Sequence[vending_pb2.TokenRequest]) -> list[vending_pb2.TokenResult]:
+        """Issue at most 1,000 requests, each with an id, and repeat what may pass, within the profile's time.
+
+        Returns:
+            A result for each request, in order; one that is an error was refused, or did not pass in time.
+
+        Raises:
+            ClientError: the call as a whole was not answered; repeating it with the same ids is safe.
+        """
+        end, pause = time.monotonic() + self._retry, _PAUSE_SECONDS
+        results: dict[int, vending_pb2.TokenResult] = {}
+        while len(results) < len(requests):
+            left = [place for place in range(len(requests)) if place not in results]
+            batch = vending_pb2.BatchIssueTokensRequest(requests=[requests[place] for place in left])
+            can_wait = time.monotonic() + pause < end
+            try:
+                response = self.call(self.vending.BatchIssueTokens, batch)
+            except ClientError as error:
+                if not (error.retryable or error.code in _UNCERTAIN) or not can_wait:
+                    raise
+            else:
+                answered = zip(left, response.results, strict=True)
+                results |= {place: result for place, result in answered if not (can_wait and _passes(result))}
+            if len(results) < len(requests):
+                time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+                pause = min(2 * pause, _PAUSE_MAX_SECONDS)
+        return [results[place] for place in range(len(requests))]
 
     def close(self) -> None:
         """Close the channel."""
