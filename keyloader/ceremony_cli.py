@@ -56,30 +56,37 @@ def lint(plan: PlanPath, json: Json = False) -> None:
     desk.say("nothing is wrong with this plan")
 
 
-def rehearse(plan: PlanPath) -> None:
+def rehearse(plan: PlanPath, json: Json = False) -> None:
     """Hold a ceremony on a throw-away token, with throw-away keys: the same code, nothing of it remains."""
 
     def work() -> record.Verified:
         found = PlanFile.read(plan)
-        desk = Desk(console, is_rehearsal=True)
+        desk = Desk(errors if json else console, is_rehearsal=True)
         with rehearsal.rehearsing(found, desk) as conduct:
             return record.verify(record.read(conduct.hold()))
 
     verified = guarded(work)
+    if json:
+        _print_json({"outcome": "rehearsed", "officers": verified.officers})
+        return
     console.print(
         f"REHEARSAL  went well: approved by {', '.join(verified.officers)}; nothing of it remains", markup=False
     )
 
 
-def run(plan: PlanPath, site: SitePath = _SITE) -> None:
-    """Hold a ceremony: on a copy of the token store, which is put in force only if all went well."""
+def run(plan: PlanPath, site: SitePath = _SITE, json: Json = False) -> None:
+    """Hold a ceremony: on a copy of the token store, which is put in force only if all went well.
 
-    def work() -> tuple[Path, Path | None]:
+    With --json all that is shown and asked goes to standard error, and the result to standard output.
+    """
+    table = errors if json else console
+
+    def work() -> tuple[Path, Path | None, list[Path]]:
         found, place = PlanFile.read(plan), Site.read(site)
         conduct = Conduct(
             plan=found,
             site=place,
-            desk=Desk(console),
+            desk=Desk(table),
             signer=TableSigner(place.records),
             ceremony=found.plan.ceremony,
             folder=found.folder,
@@ -87,13 +94,18 @@ def run(plan: PlanPath, site: SitePath = _SITE) -> None:
         path = conduct.hold()
         done = record.read(path)
         record.verify(done, files=found.folder)
+        papers = []
         for name, octets in found.plan.ceremony.papers(done.fields, done.audit_key).items():
-            paper_path = path.with_name(f"{path.stem}-{name}")
-            paper_path.write_bytes(octets)
-            console.print(f"{name} is in {paper_path}", markup=False)
-        return path, _print_pages(done, path, place)
+            papers.append(path.with_name(f"{path.stem}-{name}"))
+            papers[-1].write_bytes(octets)
+            table.print(f"{name} is in {papers[-1]}", markup=False)
+        return path, _print_pages(done, path, place), papers
 
-    path, printed = guarded(work)
+    path, printed, papers = guarded(work)
+    if json:
+        pages = None if printed is None else str(printed)
+        _print_json({"record": str(path), "pages": pages, "papers": [str(one) for one in papers]})
+        return
     console.print(f"Done. The record is {path}{f', to print and sign {printed}' if printed else ''}.", markup=False)
 
 
@@ -133,32 +145,67 @@ def inventory(site: SitePath = _SITE, json: Json = False) -> None:
     if found["needed"]:
         needed = ", ".join(f"{kind} {count}" for kind, count in found["needed"].items())
         console.print(f"{'needed':<14} {needed}", markup=False)
+    for centre in found["centres"]:
+        console.print(f"{'centre':<14} {centre['name']}, {centre['key']}", markup=False)
     for key in found["keys"]:
-        console.print(f"{'key':<14} " + " ".join(f"{name}={value}" for name, value in key.items()), markup=False)
+        _show_key(key)
     console.print(f"{found['keys_proved']} keys, each proves its record", markup=False)
+
+
+def _show_key(key: dict[str, Any]) -> None:
+    """Show a key: what it is, until when, and who brought it."""
+    more = ("horizon", "custody", "algorithm", "state", "sgc", "krn", "kcv")
+    shown = " ".join(f"{name}={value}" for name, value in key.items() if name not in more)
+    console.print(
+        f"{'key':<14} {key['sgc']}/{key['krn']}  {key['state']}  check value {key['kcv'].upper()} "
+        f"by {key['algorithm']}",
+        markup=False,
+    )
+    console.print(f"{'':<14}   {shown}", markup=False)
+    horizon = key["horizon"]
+    left = f"in {horizon['days']} days" if horizon["days"] >= 0 else "OVER"
+    console.print(f"{'':<14}   until {horizon['until']} ({horizon['bound']}, {left})", markup=False)
+    custody = key["custody"]
+    if custody is None:
+        console.print(f"{'':<14}   no record here tells of its loading", markup=False)
+        return
+    entered = f"; components by {', '.join(custody['custodians'])}" if custody["custodians"] else ""
+    console.print(
+        f"{'':<14}   loaded {custody['time']}, record {custody['record']}, approved by "
+        f"{', '.join(custody['approved_by'])}{entered}",
+        markup=False,
+    )
 
 
 def rollback(
     store: Annotated[str, typer.Argument(metavar="STORE", help="Name of the store, such as store-0003.")],
     site: SitePath = _SITE,
+    json: Json = False,
 ) -> None:
     """Put another token store in force, usually the one before; the module's log tells of it."""
 
     def work() -> str:
         stores = TokenStore(Site.read(site).token_folder)
         before = "none" if stores.current is None else stores.current.name
-        if Desk(console).ask(f"{store} is to take the place of {before}. Type {store} to go on") != store:
+        if (
+            Desk(errors if json else console).ask(f"{store} is to take the place of {before}. Type {store} to go on")
+            != store
+        ):
             raise CeremonyStopped("the name was not typed")
         stores.put_in_force(store)
         return before
 
     before = guarded(work)
+    if json:
+        _print_json({"in_force": store, "before": before})
+        return
     console.print(f"{store} is in force; {before} is still there", markup=False)
 
 
 def print_script(
     plan: PlanPath,
     output: Annotated[Path, typer.Option("--output", "-o", help="PDF to write; must not exist.")] = Path("script.pdf"),
+    json: Json = False,
 ) -> None:
     """Write the script of a ceremony as A4 pages, with a box for time and initials at each step."""
 
@@ -167,6 +214,9 @@ def print_script(
         paper.print_script(found, actions_digest(found.plan.ceremony.actions(found.folder)), output)
 
     guarded(work)
+    if json:
+        _print_json({"file": str(output)})
+        return
     console.print(str(output), markup=False)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hsm.ceremony import Ceremony
 from hsm.errors import ModuleRefusal
+from hsm.horizons import horizons
+from hsm.keys import VendingKey
 from hsm.self_test import prove_keys
-from keyloader import module_access
+from hsm.status import ModuleStatus
+from keyloader import custody, module_access
+from keyloader.custody import Custody
 from keyloader.errors import SiteFault
 from keyloader.officer_list import kind_name
 from keyloader.site import Site
@@ -43,15 +49,35 @@ def take(site: Site) -> dict[str, Any]:
             "tables": {"name": status.tables_name, "sha256": status.tables_digest.hex()},
             "audit_key": audit_key,
             "keys_proved": proved,
-            "keys": [_fields(label) for label in sorted(session.labels)],
+            "keys": _keys(session.labels, custody.of_keys(site.records, bytes.fromhex(audit_key)), _now(status)),
+            "centres": [{"name": one.name, "key": one.key.hex()} for one in ceremony.centres().centres],
             **_officers(ceremony),
         }
 
 
-def _fields(label: str) -> dict[str, str]:
-    """Return a key's record field by field, without its proof."""
-    _, *words = label.partition(" proof=")[0].split()
-    return dict(word.split("=", 1) for word in words)
+def _now(status: ModuleStatus) -> datetime:
+    """Return the module's clock, naive, in the system's zone."""
+    return datetime(1970, 1, 1) + timedelta(minutes=status.clock_minutes)  # noqa: DTZ001 - as records have times
+
+
+def _keys(labels: Sequence[str], custodies: Mapping[str, Custody], now: datetime) -> list[dict[str, Any]]:
+    """Return each key: its record field by field, how it came, and its next horizon."""
+    found = []
+    for label in sorted(labels):
+        key = VendingKey.from_label(label)
+        _, *words = label.split()
+        fields: dict[str, Any] = {"state": "active"} | dict(word.split("=", 1) for word in words)
+        fields["algorithm"] = key.check_value_algorithm.label
+        nearest = horizons(key)[0]
+        fields["horizon"] = {
+            "bound": nearest.bound,
+            "until": nearest.moment.isoformat(timespec="minutes"),
+            "days": (nearest.moment - now).days,
+        }
+        custody_of = custodies.get(str(key.reference))
+        fields["custody"] = None if custody_of is None else asdict(custody_of)
+        found.append(fields)
+    return found
 
 
 def _officers(ceremony: Ceremony) -> dict[str, Any]:

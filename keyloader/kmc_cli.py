@@ -85,6 +85,7 @@ def send(
 def block(
     keys: Keys,
     block_key: Annotated[Path, typer.Option(help="File with the key block protection key, 64 hexadecimal digits.")],
+    json: Json = False,
 ) -> None:
     """Print the keys of a file as key blocks of X9.143, version D, one a line."""
 
@@ -100,8 +101,11 @@ def block(
             for one in _clear_keys(keys)
         ]
 
-    for line in guarded(work):
-        sys.stdout.write(line + "\n")
+    lines = guarded(work)
+    if json:
+        sys.stdout.write(json_format.dumps({"blocks": lines}) + "\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     _warn()
 
 
