@@ -25,7 +25,7 @@ from keyloader.ssh_signatures import OfficerSignature
 _STYLES = getSampleStyleSheet()
 _SMALL = ParagraphStyle("small", parent=_STYLES["BodyText"], fontSize=8, leading=10)
 _MONO = ParagraphStyle("mono", parent=_SMALL, fontName="Courier")
-_BODY = ParagraphStyle("body", parent=_STYLES["BodyText"])
+BODY = ParagraphStyle("body", parent=_STYLES["BodyText"])
 BIG = ParagraphStyle("big", parent=_STYLES["BodyText"], fontName="Courier-Bold", fontSize=15, leading=22)
 TITLE = ParagraphStyle("title", parent=_STYLES["Title"])
 HEADING = ParagraphStyle("heading", parent=_STYLES["Heading2"])
@@ -125,7 +125,7 @@ def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
     title = plan.plan.title
     story: list[Any] = [
         paragraph(title, TITLE),
-        paragraph(f"Module {plan.plan.module}, {plan.plan.not_before} to {plan.plan.not_after}", _BODY),
+        paragraph(f"Module {plan.plan.module}, {plan.plan.not_before} to {plan.plan.not_after}", BODY),
         _digest_block(plan.digest),
         paragraph("SHA-256 of all that the module may do, as it stands in what officers sign"),
         paragraph(f"actions {_grouped(actions.hex())}", _MONO),
@@ -139,7 +139,7 @@ def print_script(plan: PlanFile, actions: bytes, path: Path) -> None:
         ),
     ]
     if plan.plan.note:
-        story += [paragraph("Note", HEADING), paragraph(plan.plan.note, _BODY)]
+        story += [paragraph("Note", HEADING), paragraph(plan.plan.note, BODY)]
     steps = [
         "The digest on the screen is compared with this page, aloud, and its last eight characters are typed.",
         "Officers approve: each compares plan and actions in the text to sign, and signs with a key of their own.",
@@ -167,7 +167,7 @@ def print_record(record: Record, path: Path) -> None:
     module = fields.get("module", {})
     story: list[Any] = [
         paragraph(title, TITLE),
-        paragraph(_outcome(fields), _BODY),
+        paragraph(_outcome(fields), BODY),
         _digest_block(bytes.fromhex(fields["plan_sha256"])),
         _table(
             ("module", "token", "begun", "ended"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from reportlab.lib import colors
 from reportlab.lib.units import mm
 from reportlab.platypus import Paragraph, Spacer, Table
 
 from keyloader.keychange.shop import KeyChangeSet
-from keyloader.paper import BIG, GRID, HEADING, TITLE, Pages, paragraph, qr, write
+from keyloader.paper import BIG, BODY, HEADING, TITLE, Pages, paragraph, qr, write
 
+_ROWS = [("GRID", (0, 0), (-1, -1), 0.4, colors.grey), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
 USUAL_TEXT = (
     "Your meter gets a new key. Enter the numbers below on its keypad, one after the other, in this order, each once. "
     "After the last one the meter accepts them. Until then use no other number. Credit that is on the meter stays."
@@ -29,9 +31,9 @@ def print_slip(made: KeyChangeSet, text: str, path: Path) -> None:
     title = f"Key change, meter {made.change.meter_pan}"
     story: list[object] = [
         paragraph(title, TITLE),
-        paragraph(text or USUAL_TEXT),
+        paragraph(text or USUAL_TEXT, BODY),
         Spacer(1, 6 * mm),
-        Table(rows, colWidths=[14 * mm, 128 * mm, 32 * mm], style=GRID),
+        Table(rows, colWidths=[14 * mm, 128 * mm, 32 * mm], style=_ROWS),
         paragraph("For the utility", HEADING),
         paragraph(
             f"New supply group {made.change.new_supply_group_code}, "
