@@ -6,12 +6,12 @@ from pathlib import Path
 
 from reportlab.lib import colors
 from reportlab.lib.units import mm
-from reportlab.platypus import Paragraph, Spacer, Table
+from reportlab.platypus import Paragraph, Spacer, Table, TableStyle
 
 from keyloader.keychange.shop import KeyChangeSet
 from keyloader.paper import BIG, BODY, HEADING, TITLE, Pages, paragraph, qr, write
 
-_ROWS = [("GRID", (0, 0), (-1, -1), 0.4, colors.grey), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")]
+_ROWS = TableStyle([("GRID", (0, 0), (-1, -1), 0.4, colors.grey), ("VALIGN", (0, 0), (-1, -1), "MIDDLE")])
 USUAL_TEXT = (
     "Your meter gets a new key. Enter the numbers below on its keypad, one after the other, in this order, each once. "
     "After the last one the meter accepts them. Until then use no other number. Credit that is on the meter stays."
