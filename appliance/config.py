@@ -100,6 +100,18 @@ class AuditSettings(BaseModel):
     witnesses: WitnessSettings | None = None
 
 
+class PolicySettings(BaseModel):
+    """Who may do what.
+
+    Args:
+        folder: holds ``policy.toml`` and the officers' signatures beside it (``*.sig``).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+
+
 class ApplianceSettings(BaseModel):
     """The appliance.
 
@@ -107,6 +119,7 @@ class ApplianceSettings(BaseModel):
         listen: address and port, such as 127.0.0.1:8443.
         module_socket: unix socket of the module process.
         audit: without it there is no audit service.
+        policy: without it every client of the CA may do everything, which the production profile refuses.
         in_flight_max: module requests that may wait at once; one more is refused with RESOURCE_EXHAUSTED.
         queue_max: requests that may wait or be under way at once; one more is refused with RESOURCE_EXHAUSTED.
         processes: processes that share the port; more than one needs a ledger on PostgreSQL.
@@ -122,6 +135,7 @@ class ApplianceSettings(BaseModel):
     issuing: IssuingSettings = IssuingSettings()
     clock: ClockSettings = ClockSettings()
     audit: AuditSettings | None = None
+    policy: PolicySettings | None = None
     in_flight_max: int = Field(default=256, ge=1, le=10_000)
     queue_max: int = Field(default=4000, ge=1, le=100_000)
     processes: int = Field(default=1, ge=1, le=64)

@@ -190,3 +190,45 @@ class ConfigurationInvalid(ApplianceError):
 
     reason = "CONFIGURATION_INVALID"
     hint = "See the message for the field; docs/runbook.md lists them all."
+
+
+class PolicyInvalid(ApplianceError):
+    """A policy that is not of its form, is for another module, or contradicts itself."""
+
+    reason = "POLICY_INVALID"
+    hint = "See the message for the field; docs/policy.md has the form. The policy in force stays in force."
+
+
+class PolicyUnsigned(ApplianceError):
+    """A policy that too few officers have signed."""
+
+    reason = "POLICY_UNSIGNED"
+    hint = "Have it signed by as many different officers as the token says; the policy in force stays in force."
+
+
+class PolicyOutdated(ApplianceError):
+    """A policy whose number is below that of one that was in force."""
+
+    reason = "POLICY_OUTDATED"
+    hint = "Give the policy a greater number and have it signed again; going back is a new policy too."
+
+
+class NotAuthorised(ApplianceError):
+    """The policy does not allow this to this client."""
+
+    reason = "NOT_AUTHORISED"
+    hint = "Ask for what the policy allows, or have two officers sign a policy that allows this."
+
+
+class ClientRevoked(ApplianceError):
+    """A client that the policy has revoked."""
+
+    reason = "CLIENT_REVOKED"
+    hint = "This client may do nothing any more; give it a new certificate and name in a new policy if it should."
+
+
+class LimitExceeded(ApplianceError):
+    """A limit of the policy has been reached; nothing was issued."""
+
+    reason = "LIMIT_EXCEEDED"
+    hint = "Wait until the time given, or have two officers sign a policy with another limit."

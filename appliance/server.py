@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -35,6 +36,8 @@ from appliance.issuing.time_guard import TimeGuard
 from appliance.issuing.verifier import Verifier
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger
+from appliance.policy.authority import Authority
+from appliance.policy.keeper import PolicyKeeper
 from appliance.services.audit import AuditService
 from appliance.services.certification import CertificationService
 from appliance.services.keys import KeysService
@@ -172,6 +175,20 @@ def _settle_memory() -> None:
     gc.set_threshold(*_COLLECT)
 
 
+async def _keepers(
+    settings: ApplianceSettings, catalogue: ModuleCatalogue, ledger: Ledger, authority: Authority, view: ModuleView
+) -> list[PolicyKeeper]:
+    """Put the policy in force, and return who looks for the next one."""
+    if settings.policy is None:
+        if view.status.profile is Profile.PRODUCTION:
+            raise ConfigurationInvalid("policy: in production a policy says who may do what")
+        logger.warning("no-policy", hint="every client of the CA may do everything; for development only")
+        return []
+    keeper = PolicyKeeper(settings.policy.folder, catalogue.client, ledger, authority)
+    await keeper.load()
+    return [keeper]
+
+
 async def _serve(
     settings: ApplianceSettings,
     catalogue: ModuleCatalogue,
@@ -182,14 +199,18 @@ async def _serve(
 ) -> None:
     guard = TimeGuard(settings.clock)
     guard.learn(await ledger.clock_mark())
+    authority = Authority()
     issuer = Issuer(
         catalogue=catalogue,
         ledger=ledger,
         guard=guard,
         look_ahead_minutes=settings.issuing.look_ahead_minutes,
         automatic_key_change=settings.issuing.automatic_key_change,
+        authority=authority,
     )
     pipeline = Pipeline(issuer, queue_max=settings.queue_max)
+    keepers = await _keepers(settings, catalogue, ledger, authority, view)
+    await ledger.forget_usage(int(time.time() * 1000))
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", _MESSAGE_MAX),
@@ -200,16 +221,16 @@ async def _serve(
         vending_pb2.DESCRIPTOR.services_by_name["VendingService"].full_name,
         keys_pb2.DESCRIPTOR.services_by_name["KeysService"].full_name,
     ]
-    calls = Calls(log_calls=settings.log_calls)
+    calls = Calls(log_calls=settings.log_calls, authority=authority)
     rounds: list[WitnessRounds] = []
     log = None if settings.audit is None else LogReader(settings.audit.log, catalogue.client)
     receipts = None if log is None else Receipts(log, ledger)
-    vending = VendingService(pipeline, Verifier(catalogue), ledger, receipts)
+    vending = VendingService(pipeline, Verifier(catalogue), ledger, authority, receipts)
     calls.register(vending_pb2_grpc.add_VendingServiceServicer_to_server, vending, server)
-    calls.register(keys_pb2_grpc.add_KeysServiceServicer_to_server, KeysService(catalogue), server)
+    calls.register(keys_pb2_grpc.add_KeysServiceServicer_to_server, KeysService(catalogue, authority), server)
     if settings.audit is not None and log is not None and receipts is not None:
         identifier = Identifier(Verifier(catalogue), ledger, log)
-        audit = AuditService(log, receipts, identifier, frozenset(settings.audit.auditors))
+        audit = AuditService(log, receipts, identifier, frozenset(settings.audit.auditors), authority)
         calls.register(audit_pb2_grpc.add_AuditServiceServicer_to_server, audit, server)
         services.append(audit_pb2.DESCRIPTOR.services_by_name["AuditService"].full_name)
         if settings.audit.witnesses is not None:
@@ -239,6 +260,7 @@ async def _serve(
         asyncio.create_task(_watch_health(catalogue.client, ledger, guard, servicer, ["", *services])),
         asyncio.create_task(_watch_clock(ledger, guard)),
         *(asyncio.create_task(one.run()) for one in rounds),
+        *(asyncio.create_task(one.watch()) for one in keepers),
     ]
     await stop.wait()
     logger.info("draining")

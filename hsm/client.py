@@ -26,6 +26,7 @@ from hsm.errors import (
 )
 from hsm.frames import Asker, Frame, Kind
 from hsm.keys import KeyReference, VendingKey
+from hsm.officers import Enrolment
 from hsm.reasons import Reason
 from hsm.requests import (
     HEADER_LENGTH,
@@ -188,6 +189,12 @@ class ModuleClient:
         if found.reason is not Reason.OK:
             raise ModuleRefusal(found.reason)
         return found.public
+
+    async def officers(self) -> Enrolment | None:
+        """Return the officers of the token; None if it has none. Raises as :meth:`issue`."""
+        answer = await self._ask(Kind.OFFICERS, frames.pack_body(None, pack_request(Operation.OFFICERS)))
+        reason = Reason(int.from_bytes(answer[HEADER_LENGTH : HEADER_LENGTH + 2], "big"))
+        return Enrolment.unpack(answer[HEADER_LENGTH + 8 :]) if reason is Reason.OK else None
 
     async def keys(self) -> list[VendingKey]:
         """List the vending keys, ordered by reference. Raises as :meth:`issue`."""

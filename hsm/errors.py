@@ -117,3 +117,10 @@ class ModuleRefusal(HsmError):
         self.reason = reason.name
         self.hint = reasons.hint(reason)
         self.retryable = reason in _PASSING
+
+
+class SignatureUnreadable(HsmError):
+    """An officer's key or signature that is not in OpenSSH's format."""
+
+    reason = "SIGNATURE_UNREADABLE"
+    hint = "Make keys with ssh-keygen -t ed25519 (or ed25519-sk), signatures with ssh-keygen -Y sign."

@@ -54,6 +54,7 @@ class Kind(enum.IntEnum):
     CHECKPOINT = 7
     AUDIT_KEY = 8
     COSIGNATURES = 9
+    OFFICERS = 10
     ERROR = 255
 
 
@@ -64,6 +65,7 @@ OPERATION_OF = {
     Kind.CHECK_VALUE: Operation.CHECK_VALUE,
     Kind.STATUS: Operation.STATUS,
     Kind.AUDIT_KEY: Operation.AUDIT_KEY,
+    Kind.OFFICERS: Operation.OFFICERS,
 }
 
 _ERRORS: dict[str, type[HsmError]] = {

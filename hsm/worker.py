@@ -39,8 +39,8 @@ _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
 _MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange", "PKCS#11: MechanismInvalid"})
-_NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY})
-_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY})
+_NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY, Kind.OFFICERS})
+_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY, Kind.OFFICERS})
 
 
 def log(event: str, **fields: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hsm.errors import ModuleRefusal
+from hsm.errors import ModuleRefusal, SignatureUnreadable
 from hsm.officers import Approval, EnrolledOfficer, Enrolment
+from hsm.ssh_signatures import OfficerKey, OfficerSignature
 from keyloader.ceremonies.base import Approver
-from keyloader.errors import ApprovalRefused, CeremonyStopped, SignatureUnreadable
+from keyloader.errors import ApprovalRefused, CeremonyStopped
 from keyloader.record import now
-from keyloader.ssh_signatures import OfficerKey, OfficerSignature
 from keyloader.stage import TableStage
 
 _ATTEMPTS = 3

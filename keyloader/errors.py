@@ -33,13 +33,6 @@ class TablesFileInvalid(KeyLoaderError):
     hint = "Both substitutions must permute 0..15, the permutation 0..63; ask the licensor for a good file."
 
 
-class SignatureUnreadable(KeyLoaderError):
-    """An officer's key or signature that is not in OpenSSH's format."""
-
-    reason = "SIGNATURE_UNREADABLE"
-    hint = "Make keys with ssh-keygen -t ed25519 (or ed25519-sk), signatures with ssh-keygen -Y sign."
-
-
 class PlanInvalid(KeyLoaderError):
     """A plan or site file that is no TOML, or has an unknown, wrong or contradicting field."""
 

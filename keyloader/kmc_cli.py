@@ -13,13 +13,14 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
+from hsm.errors import SignatureUnreadable
+from hsm.ssh_signatures import OfficerKey
 from keyloader.answers import console, errors, guarded
-from keyloader.errors import KeyFileInvalid, SignatureUnreadable
+from keyloader.errors import KeyFileInvalid
 from keyloader.exchange.centre import Centre, ClearKey
 from keyloader.exchange.key_block import wrap
 from keyloader.exchange.request_file import KeyRequest
 from keyloader.key_file import entries
-from keyloader.ssh_signatures import OfficerKey
 
 app = typer.Typer(
     no_args_is_help=True,

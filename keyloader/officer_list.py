@@ -8,9 +8,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from hsm.errors import SignatureUnreadable
 from hsm.officers import OFFICERS_MAX, CeremonyKind, Enrolment, Officer, OfficersItem
-from keyloader.errors import SignatureUnreadable
-from keyloader.ssh_signatures import OfficerKey
+from hsm.ssh_signatures import OfficerKey
 
 OFFICER_NAME = re.compile(r"[!-~]([ -~]{0,30}[!-~])?")
 """What an officer may be called."""

@@ -17,10 +17,10 @@ from reportlab.lib.units import mm
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
+from hsm.ssh_signatures import OfficerSignature
 from keyloader.plan import PlanFile
 from keyloader.proquints import spell
 from keyloader.record import Record
-from keyloader.ssh_signatures import OfficerSignature
 
 _STYLES = getSampleStyleSheet()
 _SMALL = ParagraphStyle("small", parent=_STYLES["BodyText"], fontSize=8, leading=10)
@@ -228,7 +228,7 @@ def _acceptances(fields: dict[str, Any]) -> list[Any]:
     """Return who has taken the module over, if it changed hands."""
     rows = [
         (one["officer"], OfficerSignature.parse(one["signature"]).key.fingerprint, one["time"])
-        for one in fields["acceptances"]
+        for one in fields.get("acceptances", ())
     ]
     return [paragraph("Taken over by", HEADING), _table(("officer", "key", "time"), rows, (40, 90, 44))] if rows else []
 

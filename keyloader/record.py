@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,18 +24,27 @@ from hsm.officers import (
     approval_text,
     record_text,
 )
+from hsm.ssh_signatures import OfficerKey, OfficerSignature
 from keyloader import plan as plans
 from keyloader.ceremonies.hand_over import HandOver
 from keyloader.errors import KeyLoaderError, RecordInvalid
-from keyloader.ssh_signatures import OfficerSignature
 
-FORMAT = "keywatt-record/1"
+FORMAT = "keywatt-record/2"
+_EARLIER = "keywatt-record/1"
+"""Of versions whose requests had another form: everything is proven but that the actions follow from the plan."""
+_ACCEPTING = frozenset({"taken over", "acceptance refused"})
 _RECORD_MAX = 4 * 1024 * 1024
 
 
 def now() -> str:
     """Return the time as records have it: UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def taken_line(steps: Sequence[dict[str, Any]]) -> str:
+    """Return the line by which those who take a module over sign what was seen before the first of them signed."""
+    seen = list(itertools.takewhile(lambda step: step["what"] not in _ACCEPTING, steps))
+    return f"taken {hashlib.sha256(canonical(seen)).hexdigest()}\n"
 
 
 def canonical(value: object) -> bytes:
@@ -90,7 +100,7 @@ def read(path: Path) -> Record:
         octets = path.read_bytes()
         document = json.loads(octets)
         fields, audit_key, signature = document["record"], document["audit_key"], document["signature"]
-        if fields["format"] != FORMAT or set(document) != {"record", "audit_key", "signature"}:
+        if fields["format"] not in {FORMAT, _EARLIER} or set(document) != {"record", "audit_key", "signature"}:
             raise RecordInvalid(f"{path}: this is no {FORMAT}")
         found = Record(fields, bytes.fromhex(audit_key), bytes.fromhex(signature))
         # One text for one record: what another reader would take for something else is none.
@@ -158,8 +168,11 @@ def _verify(record: Record, audit_key: bytes | None, files: Path | None) -> Veri
 
 
 def _verify_actions(plan: plans.Plan, fields: dict[str, Any], files: Path | None) -> None:
-    """Compare what was approved with the plan; some types need the files beside it, a rehearsal its keys."""
-    if fields["rehearsal"] or (plan.ceremony.needs_files and files is None):
+    """Compare what was approved with the plan; some types need the files beside it, a rehearsal its keys.
+
+    Of an earlier version it was compared when it was made; the module's seal covers it as it stands.
+    """
+    if fields["rehearsal"] or fields["format"] == _EARLIER or (plan.ceremony.needs_files and files is None):
         return
     expected = [{"what": one.what, "digest": one.digest.hex()} for one in plan.ceremony.actions(files or Path())]
     if fields["actions"] != expected:
@@ -185,13 +198,14 @@ def _verify_acceptances(plan: plans.Plan, fields: dict[str, Any], text: str) -> 
     """See that everybody who takes a module over has signed so; of other types there is nothing."""
     takers = set()
     if fields["outcome"] == "done" and isinstance(plan.ceremony, HandOver) and not fields["rehearsal"]:
-        takers = {officer.key for officer in plan.ceremony.officers.enrolment.officers}
+        takers = {entry.key for entry in plan.ceremony.officers.officer}
+    text += taken_line(fields["steps"])
     signed = set()
-    for acceptance in fields["acceptances"]:
-        key = bytes.fromhex(acceptance["key"])
+    for acceptance in fields.get("acceptances", ()):
+        key = OfficerKey.parse(acceptance["key"])
         if not OfficerSignature.parse(acceptance["signature"]).proves(key, ACCEPTANCE_NAMESPACE, text.encode()):
             raise RecordInvalid(f"the signature of {acceptance['officer']}, who takes the module over, is wrong")
-        signed.add(key)
+        signed.add(str(key))
     if not takers <= signed:
         raise RecordInvalid("somebody who takes the module over has not signed")
 
@@ -202,7 +216,7 @@ def _verify_approvals(fields: dict[str, Any], text: str) -> Sequence[tuple[bytes
     keys: dict[bytes, str] = {}
     for approval in fields["approvals"]:
         signature = OfficerSignature.parse(approval["signature"])
-        if not signature.proves(signature.key.public, NAMESPACE, text.encode()):
+        if not signature.proves(signature.key, NAMESPACE, text.encode()):
             raise RecordInvalid(f"the approval of {approval['officer']} is wrong")
         if signature.key.public in keys or signature.key.public not in order:
             raise RecordInvalid("an approval is of nobody who was enrolled, or stands twice")

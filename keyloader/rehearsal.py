@@ -24,6 +24,7 @@ from hsm.officers import (
     approval_text,
 )
 from hsm.requests import Operation
+from hsm.ssh_signatures import OfficerKey, sign
 from keyloader import module_access
 from keyloader.ceremonies.base import Action, Approver, Basis, CeremonyType
 from keyloader.ceremonies.initialise import Initialise
@@ -33,7 +34,6 @@ from keyloader.errors import SiteFault
 from keyloader.plan import PlanFile
 from keyloader.signers import RehearsalSigner
 from keyloader.site import Site
-from keyloader.ssh_signatures import OfficerKey, sign
 from keyloader.token_store import TokenStore
 
 _SOFTHSM = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hsm.errors import SignatureUnreadable
 from hsm.officers import NAMESPACE, EnrolledOfficer
+from hsm.ssh_signatures import OfficerSignature, sign
 from keyloader.desk import Desk
-from keyloader.errors import SignatureUnreadable
-from keyloader.ssh_signatures import OfficerSignature, sign
 
 _SIGNATURE_MAX = 16 * 1024
 

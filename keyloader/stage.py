@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsm.ceremony import Ceremony
+from hsm.errors import SignatureUnreadable
 from hsm.officers import ACCEPTANCE_NAMESPACE, EnrolledOfficer
+from hsm.ssh_signatures import OfficerSignature
 from keyloader.ceremonies.base import Approver, SecretSink
 from keyloader.desk import Desk
-from keyloader.errors import ApprovalRefused, SignatureUnreadable, StoreUnproven
-from keyloader.record import Record, now
+from keyloader.errors import ApprovalRefused, StoreUnproven
+from keyloader.record import Record, now, taken_line
 from keyloader.signers import Signer
 from keyloader.site import Site
-from keyloader.ssh_signatures import OfficerSignature
 
 _ATTEMPTS = 3
 
@@ -83,7 +84,12 @@ class TableStage:
                     self.step("acceptance refused", officer=officer.name, attempt=str(attempt), detail=str(error))
                     continue
                 self.record.fields["acceptances"].append(
-                    {"officer": officer.name, "key": officer.key.hex(), "time": now(), "signature": str(signature)}
+                    {
+                        "officer": officer.name,
+                        "key": str(signature.key),
+                        "time": now(),
+                        "signature": str(signature),
+                    }
                 )
                 self.step("taken over", officer=officer.name)
                 break
@@ -91,8 +97,14 @@ class TableStage:
                 raise ApprovalRefused(f"{officer.name} did not take the module over")
 
     def _sign_acceptance(self, officer: EnrolledOfficer) -> OfficerSignature:
-        signature = self.signer.sign(self.desk, officer, self._acceptance, ACCEPTANCE_NAMESPACE)
-        if not signature.proves(officer.key, ACCEPTANCE_NAMESPACE, self._acceptance.encode()):
+        # What was seen and compared until now is part of what is signed.
+        text = self._acceptance + taken_line(self.record.fields["steps"])
+        signature = self.signer.sign(self.desk, officer, text, ACCEPTANCE_NAMESPACE)
+        is_theirs = (signature.key.public, signature.key.application_digest) == (
+            officer.key,
+            officer.application_digest,
+        )
+        if not is_theirs or not signature.proves(signature.key, ACCEPTANCE_NAMESPACE, text.encode()):
             raise SignatureUnreadable(f"this is no signature of {officer.name} over this text")
         return signature
 

@@ -14,6 +14,7 @@ from google.rpc import status_pb2
 from appliance.errors import ClientUnnamed
 from appliance.interceptors.peer import peer_name
 from appliance.interceptors.status import INTERNAL_REASON, to_status
+from appliance.policy.authority import Authority
 
 logger = structlog.get_logger("keywatt.appliance")
 
@@ -35,10 +36,12 @@ class Calls:
 
     Args:
         log_calls: whether a call that succeeds makes a line in the log.
+        authority: whom the policy knows; nobody else gets any further than this.
     """
 
-    def __init__(self, *, log_calls: bool) -> None:
+    def __init__(self, *, log_calls: bool, authority: Authority) -> None:
         self._log_calls = log_calls
+        self._authority = authority
 
     def register(self, register: Callable[[Any, Any], None], servicer: object, server: grpc.aio.Server) -> None:
         """Add a servicer to a server by its generated function, with every handler wrapped.
@@ -72,6 +75,7 @@ class Calls:
             started = time.monotonic()
             reason = "CANCELLED"
             try:
+                self._authority.require_client(peer_name(context))
                 response = await inner(request, context)
             except Exception as error:  # noqa: BLE001 - every error must become a status, and none may leak
                 reason, status = _status_of(method, error)
@@ -89,6 +93,7 @@ class Calls:
             started = time.monotonic()
             reason = "CANCELLED"
             try:
+                self._authority.require_client(peer_name(context))
                 async for response in inner(requests, context):
                     yield response
                 reason = "OK"

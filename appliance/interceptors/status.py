@@ -37,7 +37,8 @@ _STATUS: dict[str, grpc.StatusCode] = dict.fromkeys(
     grpc.StatusCode.UNAVAILABLE,
 )
 _STATUS |= dict.fromkeys(
-    ("MODULE_BUSY", "QUEUE_FULL", "IDENTIFIER_LOOK_AHEAD", "VERIFICATION_LIMIT"), grpc.StatusCode.RESOURCE_EXHAUSTED
+    ("MODULE_BUSY", "QUEUE_FULL", "IDENTIFIER_LOOK_AHEAD", "LIMIT_EXCEEDED", "VERIFICATION_LIMIT"),
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
 _STATUS |= dict.fromkeys(
     ("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN", "LOG_ENTRY_UNKNOWN"), grpc.StatusCode.NOT_FOUND
@@ -47,6 +48,8 @@ _STATUS |= {
     "DEADLINE_PASSED": grpc.StatusCode.DEADLINE_EXCEEDED,
     "LEDGER_CONFLICT": grpc.StatusCode.ABORTED,
     "AUDITOR_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
+    "CLIENT_REVOKED": grpc.StatusCode.PERMISSION_DENIED,
+    "NOT_AUTHORISED": grpc.StatusCode.PERMISSION_DENIED,
     "CLIENT_UNNAMED": grpc.StatusCode.UNAUTHENTICATED,
 }
 _STATUS |= dict.fromkeys(

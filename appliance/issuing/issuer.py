@@ -7,13 +7,17 @@ from datetime import datetime
 
 from appliance import clock
 from appliance.errors import ApplianceError, LedgerConflict
+from appliance.issuing.asked import asked_of
 from appliance.issuing.batch import Batch, Job, settle_stored
+from appliance.issuing.held import Held, Judged, usage_rows
 from appliance.issuing.identifiers import BatchIdentifiers
 from appliance.issuing.module import ModuleCatalogue
 from appliance.issuing.orders import Submission
 from appliance.issuing.time_guard import TimeGuard
+from appliance.issuing.usage import UsageBook
 from appliance.ledger.ledger import Ledger, Transaction
 from appliance.ledger.records import Claim
+from appliance.policy.authority import Authority
 from hsm.errors import HsmError
 
 Outcome = bytes | Exception
@@ -28,6 +32,7 @@ class Issuer:
         guard: the clock.
         look_ahead_minutes: how far identifiers may run ahead of the clock.
         automatic_key_change: deliver key-change tokens with a credit instead of refusing it.
+        authority: who may issue what; open if not given.
     """
 
     def __init__(
@@ -38,7 +43,11 @@ class Issuer:
         guard: TimeGuard,
         look_ahead_minutes: int,
         automatic_key_change: bool = False,
+        authority: Authority | None = None,
     ) -> None:
+        self._authority = authority or Authority()
+        # One process has the whole ledger: one book. Else each batch has its own, under locks of the database.
+        self._book = None if ledger.is_shared else UsageBook()
         self._catalogue = catalogue
         self._ledger = ledger
         self._guard = guard
@@ -70,7 +79,11 @@ class Issuer:
 
     async def _issue(self, submissions: Sequence[Submission]) -> list[Outcome]:
         jobs = [Job(submission) for submission in submissions]
-        claims = [Claim(client=s.client, request_id=s.request_id, meter=s.meter) for s in submissions]
+        judged = await self._judge(submissions)
+        claims = [
+            Claim(client=s.client, request_id=s.request_id, meter=s.meter, counters=_counters(found))
+            for s, found in zip(submissions, judged, strict=True)
+        ]
         try:
             transaction = await self._ledger.begin(claims)
         except LedgerConflict:
@@ -78,16 +91,47 @@ class Issuer:
         except ApplianceError as error:
             return [error] * len(jobs)
         try:
-            await self._work(jobs, transaction)
+            await self._work(jobs, judged, transaction)
         except BaseException:
             await transaction.abandon()
             raise
         return [_outcome(job) for job in jobs]
 
-    async def _work(self, jobs: list[Job], transaction: Transaction) -> None:
+    async def _judge(self, submissions: Sequence[Submission]) -> list[Judged]:
+        """Say of each what it counts against, or why it is refused; nothing is looked up or changed."""
+        authority = self._authority
+        if authority.policy is None:
+            return [()] * len(submissions)
+        try:
+            view = await self._catalogue.view()
+            if view.certification:
+                return [()] * len(submissions)
+            local = clock.to_local(self._guard.now(), view.status.utc_offset_minutes)
+        except (ApplianceError, HsmError) as error:
+            # Whoever asks again gets the answer of before; whoever asks anew hears of this.
+            return [error] * len(submissions)
+        found: list[Judged] = []
+        for submission in submissions:
+            asked = asked_of(submission, automatic_key_change=self._automatic_key_change)
+            try:
+                found.append(tuple(authority.judge(asked, local)))
+            except ApplianceError as error:
+                found.append(error)
+        return found
+
+    async def _work(self, jobs: list[Job], judged: list[Judged], transaction: Transaction) -> None:
         for place, stored in transaction.stored.items():
             if not jobs[place].submission.validate_only:
                 settle_stored(jobs[place], stored)
+        book = UsageBook() if self._book is None else self._book
+        book.learn(transaction.usage)
+        held = Held(book, jobs, judged)
+        try:
+            await self._work_within(jobs, held, transaction)
+        finally:
+            held.release()
+
+    async def _work_within(self, jobs: list[Job], held: Held, transaction: Transaction) -> None:
         waiting = [job for job in jobs if job.is_open]
         if not waiting:
             await transaction.abandon()
@@ -101,14 +145,20 @@ class Issuer:
         for job in waiting:
             await batch.plan(job)
         await batch.ask_module(waiting)
-        entries = [entry for job in waiting if job.is_open and (entry := batch.answer(job)) is not None]
+        done = [(job, entry) for job in waiting if job.is_open and (entry := batch.answer(job)) is not None]
+        charges = held.of([job for job, _ in done])
+        usage = usage_rows(charges, batch.view.status.utc_offset_minutes)
         try:
             at = int(batch.now().timestamp() * 1000)
-            await transaction.commit(entries, epoch=self._guard.epoch, at=at)
+            await transaction.commit([entry for _, entry in done], epoch=self._guard.epoch, at=at, usage=usage)
         except LedgerConflict:
             raise
         except ApplianceError as error:
+            # Durable or not, nobody can say: it counts as if it were, until the ledger is read again.
+            held.settle(charges)
             _fail(waiting, error)
+        else:
+            held.settle(charges)
 
     async def _batch(self, transaction: Transaction) -> Batch:
         view = await self._catalogue.view()
@@ -132,6 +182,10 @@ class Issuer:
             automatic_key_change=self._automatic_key_change,
             now=now,
         )
+
+
+def _counters(found: Judged) -> tuple[str, ...]:
+    return () if isinstance(found, Exception) else tuple(charge.counter for charge in found)
 
 
 def _fail(jobs: list[Job], error: Exception) -> None:

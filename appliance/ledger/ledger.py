@@ -12,10 +12,21 @@ from typing import Self
 
 from appliance.errors import ApplianceError, ConfigurationInvalid
 from appliance.ledger.answers import AnswerCipher
-from appliance.ledger.records import Claim, ClockMark, Entry, Filter, Issuance, Method, RowNumbers, Stored, TokenEntry
+from appliance.ledger.records import (
+    Claim,
+    ClockMark,
+    Entry,
+    Filter,
+    Issuance,
+    Method,
+    RowNumbers,
+    Stored,
+    TokenEntry,
+    Usage,
+)
 from appliance.ledger.storage import queries
 from appliance.ledger.storage.open import open_storage
-from appliance.ledger.storage.rows import Commit, FoundRequest, Lookup, Storage, Work
+from appliance.ledger.storage.rows import Commit, FoundRequest, Lookup, Storage, UsageRow, Work
 from sts.token_identifier import BaseDate
 
 _COLUMN = {BaseDate.BDT_1993: 0, BaseDate.BDT_2014: 1, BaseDate.BDT_2035: 2}
@@ -114,6 +125,7 @@ class Ledger:
         lookup = Lookup(
             requests=[(place, self._clients[c.client], c.request_id) for place, c in enumerate(claims)],
             meters=sorted({claim.meter for claim in claims if claim.meter is not None}),
+            counters=sorted({counter for claim in claims for counter in claim.counters}),
         )
         work = await self._storage.begin(lookup)
         try:
@@ -217,7 +229,20 @@ class Ledger:
         number = await self._storage.write(lambda connection: queries.add_client(connection, name))
         self._learn({name: number})
 
-    def _commit_rows(self, entries: Sequence[Entry], epoch: int, now: int) -> Commit:
+    @property
+    def is_shared(self) -> bool:
+        """Whether other appliances may work on it at the same time."""
+        return self._storage.is_shared
+
+    async def raise_mark(self, name: str, value: int) -> int:
+        """Keep the greatest number that ever stood under a name; return it. Raises LedgerUnavailable."""
+        return await self._storage.write(partial(queries.raise_mark, name=name, value=value))
+
+    async def forget_usage(self, before: int) -> int:
+        """Forget counters whose window was over before a time (milliseconds); return how many."""
+        return await self._storage.write(partial(queries.forget_usage, before=before))
+
+    def _commit_rows(self, entries: Sequence[Entry], epoch: int, now: int, usage: Sequence[UsageRow]) -> Commit:
         number = self._cipher.current
         requests, tokens = [], []
         nonces = self._cipher.nonces(len(entries))
@@ -244,13 +269,15 @@ class Ledger:
                     )
                 )
         clock = (now, epoch, now) if now - self._marked >= _MARK_EVERY_MS else None
-        return Commit(requests=requests, tokens=tokens, clock=clock)
+        return Commit(requests=requests, tokens=tokens, clock=clock, usage=list(usage))
 
-    async def _commit(self, work: Work, entries: Sequence[Entry], epoch: int, at: int | None) -> None:
+    async def _commit(
+        self, work: Work, entries: Sequence[Entry], epoch: int, at: int | None, usage: Sequence[UsageRow]
+    ) -> None:
         for entry in entries:
             if entry.log and entry.log not in self._logs:
                 self._logs[entry.log] = await self._storage.write(partial(queries.add_log, origin=entry.log))
-        commit = self._commit_rows(entries, epoch, self._now() if at is None else at)
+        commit = self._commit_rows(entries, epoch, self._now() if at is None else at, usage)
         await work.commit(commit)
         self.commits += 1
         if commit.clock is not None:
@@ -274,13 +301,24 @@ class Transaction:
         """Tell whether a meter was given an identifier, reserved ones too. Raises LedgerUnavailable."""
         return await self._work.taken(meter, int(base_date), identifier)
 
-    async def commit(self, entries: Sequence[Entry], *, epoch: int, at: int | None = None) -> None:
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """What the counters that were claimed have come to, as far as there is anything."""
+        return {
+            counter: Usage(count=count, units=units, currency=currency)
+            for counter, count, units, currency in self._work.usage
+        }
+
+    async def commit(
+        self, entries: Sequence[Entry], *, epoch: int, at: int | None = None, usage: Sequence[UsageRow] = ()
+    ) -> None:
         """Make entries durable; when this returns, they are.
 
         Args:
             entries: what was issued.
             epoch: of the clock's mark that the identifiers were taken under.
             at: the time that the batch was worked on, in milliseconds; the present if not given.
+            usage: what counters grow by, in the order of their names.
 
         Raises:
             LedgerUnavailable: nothing of it is durable, or (connection lost at the very end) all of it: the same
@@ -290,7 +328,7 @@ class Transaction:
         if not entries:
             await self._work.abandon()
             return
-        await self._ledger._commit(self._work, entries, epoch, at)  # noqa: SLF001 - the other half of this class
+        await self._ledger._commit(self._work, entries, epoch, at, usage)  # noqa: SLF001 - the other half of this class
 
     async def abandon(self) -> None:
         """Give up; nothing happened."""

@@ -31,11 +31,32 @@ class Claim:
         request_id: 16 octets.
         meter: the meter PAN as a number, or None in class 1; its last identifiers are read, and on a shared ledger
             the meter stays locked until the transaction ends.
+        counters: names of counters that it would count against; read, and locked, as the meter.
     """
 
     client: str
     request_id: bytes
     meter: int | None
+    counters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a counter of a limit has come to, in tokens and least significant bits; below 2^62, or it is at its end."""
+
+    count: int
+    units: int
+    currency: int
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            count=self.count + other.count, units=self.units + other.units, currency=self.currency + other.currency
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            count=self.count - other.count, units=self.units - other.units, currency=self.currency - other.currency
+        )
 
 
 @dataclass(slots=True, kw_only=True)

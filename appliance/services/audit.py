@@ -13,6 +13,7 @@ from appliance.audit.log_reader import LogReader
 from appliance.audit.receipts import Receipts
 from appliance.errors import AuditorRequired, FieldInvalid, FieldMissing
 from appliance.interceptors.peer import peer_name
+from appliance.policy.authority import Authority
 from appliance.services import from_proto, request_ids
 from sts.token_number import TokenNumber
 
@@ -26,10 +27,19 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         log: the module's log.
         receipts: makes receipts.
         identifier: says where a token came from.
-        auditors: names of the clients that see entries of others.
+        auditors: names of the clients that see entries of others, where there is no policy.
+        authority: the policy, which names them else.
     """
 
-    def __init__(self, log: LogReader, receipts: Receipts, identifier: Identifier, auditors: frozenset[str]) -> None:
+    def __init__(
+        self,
+        log: LogReader,
+        receipts: Receipts,
+        identifier: Identifier,
+        auditors: frozenset[str],
+        authority: Authority,
+    ) -> None:
+        self._authority = authority
         self._log = log
         self._receipts = receipts
         self._identifier = identifier
@@ -37,7 +47,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     def _require_auditor(self, context: Any) -> str:
         name = peer_name(context)
-        if name not in self._auditors:
+        if not self._authority.is_auditor(name, otherwise=name in self._auditors):
             raise AuditorRequired("this shows what others were issued; this client is no auditor")
         return name
 

@@ -11,7 +11,9 @@ from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
 
 from appliance import __version__
 from appliance.errors import FieldInvalid, PageTokenInvalid
+from appliance.interceptors.peer import peer_name
 from appliance.issuing.module import ModuleCatalogue
+from appliance.policy.authority import Authority
 from appliance.services import to_proto
 from hsm.keys import VendingKey
 from hsm.log.notes import ED25519, VerifierKey
@@ -54,13 +56,15 @@ def _offset(minutes: int) -> str:
 class KeysService(keys_pb2_grpc.KeysServiceServicer):
     """Shows what the module shows."""
 
-    def __init__(self, catalogue: ModuleCatalogue) -> None:
+    def __init__(self, catalogue: ModuleCatalogue, authority: Authority) -> None:
+        self._authority = authority
         self._catalogue = catalogue
 
     async def ListVendingKeys(
         self, request: keys_pb2.ListVendingKeysRequest, context: Any
     ) -> keys_pb2.ListVendingKeysResponse:
         """List keys by page; a page token is the name of the last key shown."""
+        self._authority.require_reading(peer_name(context))
         if request.page_size > _PAGE_MAX:
             raise FieldInvalid(f"page_size is at most {_PAGE_MAX}", field="page_size")
         view = await self._catalogue.view()
@@ -81,6 +85,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
         self, request: keys_pb2.GetModuleStatusRequest, context: Any
     ) -> keys_pb2.GetModuleStatusResponse:
         """Show the module as it is at this moment."""
+        self._authority.require_reading(peer_name(context))
         client = self._catalogue.client
         status = await client.status()
         key = VerifierKey(name=status.module_id, kind=ED25519, public=await client.audit_key())

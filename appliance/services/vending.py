@@ -20,6 +20,7 @@ from appliance.issuing.pipeline import Pipeline
 from appliance.issuing.quantities import to_decimal
 from appliance.issuing.verifier import Verifier
 from appliance.ledger.ledger import Ledger
+from appliance.policy.authority import Authority
 from appliance.services import from_proto, issuances, request_ids, to_proto
 from appliance.services.submissions import IssueRequest, inner_request, submission
 from sts.token_number import TokenNumber
@@ -49,8 +50,14 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
     """Calls that take the octets of their request."""
 
     def __init__(
-        self, pipeline: Pipeline, verifier: Verifier, ledger: Ledger, receipts: Receipts | None = None
+        self,
+        pipeline: Pipeline,
+        verifier: Verifier,
+        ledger: Ledger,
+        authority: Authority,
+        receipts: Receipts | None = None,
     ) -> None:
+        self._authority = authority
         self._pipeline = pipeline
         self._verifier = verifier
         self._ledger = ledger
@@ -137,6 +144,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         self, request: vending_pb2.GetIssuanceRequest, context: Any
     ) -> vending_pb2.GetIssuanceResponse:
         """Return an issuance of this client."""
+        self._authority.require_reading(peer_name(context))
         found = await self._ledger.find(peer_name(context), request_ids.parse(request.request_id))
         if found is None:
             raise IssuanceUnknown("nothing was issued to this client under this request id")
@@ -149,6 +157,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         self, request: vending_pb2.ListIssuancesRequest, context: Any
     ) -> vending_pb2.ListIssuancesResponse:
         """List issuances of this client."""
+        self._authority.require_reading(peer_name(context))
         wanted, size = issuances.read_filter(request, peer_name(context))
         found = await self._ledger.list(wanted, size + 1)
         return vending_pb2.ListIssuancesResponse(
@@ -160,6 +169,7 @@ class VendingService(vending_pb2_grpc.VendingServiceServicer):
         self, request: vending_pb2.VerifyTokenRequest, context: Any
     ) -> vending_pb2.VerifyTokenResponse:
         """Verify a token."""
+        self._authority.require_reading(peer_name(context))
         if not request.token:
             raise FieldMissing("token is missing", field="token")
         number = TokenNumber.parse(request.token)

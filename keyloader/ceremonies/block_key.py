@@ -14,9 +14,12 @@ from keyloader.ceremonies.components import ComponentsType
 
 
 class LoadBlockKey(ComponentsType):
-    """An AES-256 key under which a centre protects its key blocks; it takes the place of the one before."""
+    """An AES-256 key under which a centre protects its key blocks; it takes the place of the one before.
 
-    code: ClassVar[CeremonyKind] = CeremonyKind.KEY_FILE
+    It decides where keys come from, and needs as many officers as enrolling a centre.
+    """
+
+    code: ClassVar[CeremonyKind] = CeremonyKind.OFFICERS
     kind: Literal["block-key"]
 
     @property

@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from hsm.ceremony_requests import CENTRES_MAX, Centre, CentresItem
+from hsm.errors import SignatureUnreadable
 from hsm.officers import CeremonyKind
 from hsm.requests import Operation
+from hsm.ssh_signatures import OfficerKey
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
-from keyloader.errors import SignatureUnreadable
 from keyloader.officer_list import OFFICER_NAME
-from keyloader.ssh_signatures import OfficerKey
 
 
 class CentreEntry(BaseModel):

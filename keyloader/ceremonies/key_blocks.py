@@ -18,9 +18,8 @@ from keyloader.errors import PlanInvalid
 from keyloader.exchange.centre import check_value, throwaway_key
 from keyloader.exchange.key_block import wrap
 
-_BLOCK = re.compile(
-    r"D\d{4}41[HD]X00N\d{4}.*41[0-9A-F]{2}(?P<attributes>sgc=(?P<sgc>\d{6}) krn=(?P<krn>\d) [a-z0-9=:T -]*)"
-)
+_HEADER = re.compile(r"D(?P<length>\d{4})41[HD]X00N(?P<count>\d{2})00")
+_ATTRIBUTES = re.compile(r"sgc=(?P<sgc>\d{6}) krn=(?P<krn>\d) [a-z0-9=:T -]* kcv=[0-9a-f]{6}")
 _PART = 16
 _CHECK_VALUE = re.compile(r" kcv=([0-9a-f]{6})")
 
@@ -40,10 +39,8 @@ class LoadKeyBlocks(CeremonyType):
     @classmethod
     def _check_blocks(cls, blocks: list[str]) -> list[str]:
         for number, block in enumerate(blocks, 1):
-            if not block.isascii() or len(block) > KEY_BLOCK_MAX or _BLOCK.match(block) is None:
+            if not block.isascii() or len(block) > KEY_BLOCK_MAX or not _attributes(block):
                 raise ValueError(f"block {number} is no key block of version D with the attributes of a vending key")
-            if int(block[1:5]) != len(block):
-                raise ValueError(f"block {number} has not the length that it says")
         return blocks
 
     @model_validator(mode="after")
@@ -78,7 +75,7 @@ class LoadKeyBlocks(CeremonyType):
         block_key = bytes(a ^ b for a, b in zip(*shares, strict=True))
         item = BlockKeyItem(components=len(shares))
         action = Action(operation=Operation.SET_BLOCK_KEY, item=item, what="load a block key to rehearse with")
-        with throwaway.holding(self.code, action) as ceremony:
+        with throwaway.holding(CeremonyKind.OFFICERS, action) as ceremony:
             for number, (share, officer) in enumerate(zip(shares, throwaway.officers, strict=False), 1):
                 for offset in (0, _PART):
                     part = ComponentPart(
@@ -107,22 +104,33 @@ class LoadKeyBlocks(CeremonyType):
                 )
 
 
-def _match(block: str) -> re.Match[str]:
-    match = _BLOCK.match(block)
-    if match is None:  # the validator has seen to it
-        raise PlanInvalid("a block is no key block")
-    return match
+def _attributes(block: str) -> str:
+    """Return what a block says of its key, read as the module reads it; empty if it is not of that form.
+
+    Optional blocks are walked by their lengths: attributes once and first, then at the most padding, at the end.
+    """
+    header = _HEADER.match(block)
+    if header is None or int(header["length"]) != len(block):
+        return ""
+    at, found = header.end(), ""
+    for left in range(int(header["count"]), 0, -1):
+        name, digits = block[at : at + 2], block[at + 2 : at + 4]
+        if re.fullmatch(r"[0-9A-F]{2}", digits) is None or not 4 <= int(digits, 16) <= len(block) - at:
+            return ""
+        content = block[at + 4 : at + int(digits, 16)]
+        if name == "41" and not found:
+            found = content
+        elif name != "PB" or not found or left != 1:
+            return ""
+        at += int(digits, 16)
+    return found if _ATTRIBUTES.fullmatch(found) else ""
 
 
 def _name(block: str) -> str:
-    match = _match(block)
+    match = _ATTRIBUTES.fullmatch(_attributes(block))
+    if match is None:  # the validator has seen to it
+        raise PlanInvalid("a block is no key block")
     return f"{match['sgc']}/{match['krn']}"
-
-
-def _attributes(block: str) -> str:
-    text = _match(block)["attributes"]
-    end = _CHECK_VALUE.search(text)
-    return text if end is None else text[: end.end()]
 
 
 def _throwaway_block(block_key: bytes, block: str, number: int) -> str:

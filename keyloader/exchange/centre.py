@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsm.ceremony_requests import KEY_LOAD_NAMESPACE, KeySource, LoadKeyItem, key_load_text
+from hsm.ssh_signatures import OfficerKey, sign
 from keyloader.errors import RequestFileInvalid
 from keyloader.exchange.key_load_file import FILE_NAMESPACE, KeyLoadFile, WrappedKey
 from keyloader.exchange.request_file import KeyRequest
 from keyloader.key_attributes import KeyAttributes
-from keyloader.ssh_signatures import OfficerKey, sign
 
 _KDF_LABEL = b"keywatt-key-load/1"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -19,7 +19,27 @@ Hex = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{2})*$")]
 def canonical(model: BaseModel, *, exclude: set[str] | None = None) -> bytes:
     """Return the octets that are signed: JSON with its names in order, no blanks."""
     value = model.model_dump(mode="json", exclude=exclude)
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def canonical_of(octets: bytes, *, exclude: str) -> bytes:
+    """Return the canonical octets of a JSON object as it stands, without one of its fields.
+
+    Raises:
+        ValueError: it is no object, or a name stands twice in one.
+    """
+    value = json.loads(octets, object_pairs_hook=_once)
+    if not isinstance(value, dict):
+        raise TypeError("this is no object")
+    value.pop(exclude, None)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def dump(model: BaseModel) -> bytes:

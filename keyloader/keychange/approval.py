@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+from hsm.errors import SignatureUnreadable
+from hsm.ssh_signatures import OfficerKey, OfficerSignature
 from keyloader import plan as plans
 from keyloader import record
 from keyloader.ceremonies.hand_over import HandOver
 from keyloader.ceremonies.initialise import Initialise
 from keyloader.ceremonies.officers import ChangeOfficers
-from keyloader.errors import ApprovalRefused, RecordInvalid, SignatureUnreadable
+from keyloader.errors import ApprovalRefused, RecordInvalid
 from keyloader.keychange.campaign import NAMESPACE, CampaignFile
 from keyloader.officer_list import OfficerList
-from keyloader.ssh_signatures import OfficerKey, OfficerSignature
 
 
 def officers_of(path: Path, audit_key: bytes) -> OfficerList:
@@ -42,12 +43,10 @@ def require(campaign: CampaignFile, signatures: Sequence[Path], officers: Office
             raise ApprovalRefused(f"{path}: {error.strerror}") from None
         except SignatureUnreadable as error:
             raise ApprovalRefused(f"{path}: {error}") from None
-        entry = next(
-            (one for one in officers.officer if OfficerKey.parse(one.key).public == signature.key.public), None
-        )
+        entry = next((one for one in officers.officer if OfficerKey.parse(one.key) == signature.key), None)
         if entry is None:
             raise ApprovalRefused(f"{path}: this is the key of no officer")
-        if not signature.proves(signature.key.public, NAMESPACE, campaign.text.encode()):
+        if not signature.proves(OfficerKey.parse(entry.key), NAMESPACE, campaign.text.encode()):
             raise ApprovalRefused(f"{path}: {entry.name} has not signed this campaign")
         if not entry.valid_from <= today < entry.valid_until:
             raise ApprovalRefused(f"{path}: the term of {entry.name} has not begun or is over")

@@ -11,10 +11,10 @@ import pypdfium2
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from hsm.ssh_signatures import OfficerKey, OfficerSignature, sign
 from keyloader import record as records
 from keyloader.errors import RecordInvalid
 from keyloader.proquints import spell
-from keyloader.ssh_signatures import OfficerKey, OfficerSignature, sign
 from tests.ceremony.table import Room, Terminal, approve, at_terminal, begin, hold, run
 from tests.module import test_vectors
 from tests.support import vectors

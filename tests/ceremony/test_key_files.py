@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hsm.ceremony_requests import KEY_LOAD_NAMESPACE
+from hsm.ssh_signatures import sign
 from keyloader import record as records
 from keyloader.exchange import centre as centres
 from keyloader.exchange.centre import ClearKey
@@ -18,7 +19,6 @@ from keyloader.exchange.key_load_file import KeyLoadFile
 from keyloader.exchange.request_file import KeyRequest
 from keyloader.key_file import entries
 from keyloader.kmc_cli import _centre
-from keyloader.ssh_signatures import sign
 from tests.ceremony.table import Officer, Room, approve, at_terminal, begin, hold, run
 from tests.ceremony.test_ceremony import enter
 from tests.ceremony.test_memory import stopped_scan

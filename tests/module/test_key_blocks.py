@@ -6,10 +6,13 @@ import hashlib
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psec.tr31
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.cmac import CMAC
 
 from hsm.ceremony import Ceremony
@@ -17,6 +20,7 @@ from hsm.ceremony_requests import BlockKeyItem, KeyBlockItem
 from hsm.officers import CeremonyKind, ComponentPart, action_digest
 from hsm.reasons import Reason
 from hsm.requests import CheckValueAlgorithm, Operation
+from keyloader.ceremonies.key_blocks import LoadKeyBlocks
 from keyloader.exchange.centre import ClearKey
 from tests.module.test_officers import Table, enrol, refusal
 from tests.module.test_wrapped_keys import clear
@@ -83,7 +87,7 @@ ITEM = BlockKeyItem(
 
 
 def load_block_key(ceremony: Ceremony, item: BlockKeyItem = ITEM) -> None:
-    table = Table(ceremony, CeremonyKind.KEY_FILE, action_digest(Operation.SET_BLOCK_KEY, item.pack()))
+    table = Table(ceremony, CeremonyKind.OFFICERS, action_digest(Operation.SET_BLOCK_KEY, item.pack()))
     table.approve(ALICE, BOB)
     enter(ceremony)
     assert ceremony.set_block_key(item).octets == cmac_of_zeros(BLOCK_KEY)
@@ -172,14 +176,14 @@ def test_without_a_block_key_nothing_is_opened(enrolled: Ceremony) -> None:
 
 def test_the_block_key_is_what_was_approved(enrolled: Ceremony) -> None:
     wrong = replace(ITEM, expected=b"abc")
-    table = Table(enrolled, CeremonyKind.KEY_FILE, action_digest(Operation.SET_BLOCK_KEY, wrong.pack()))
+    table = Table(enrolled, CeremonyKind.OFFICERS, action_digest(Operation.SET_BLOCK_KEY, wrong.pack()))
     table.approve(ALICE, BOB)
     assert refusal(enrolled.set_block_key, wrong) is Reason.COMPONENTS_MISSING
     enter(enrolled)
     assert refusal(enrolled.set_block_key, ITEM) is Reason.ACTION_NOT_APPROVED
     assert refusal(enrolled.set_block_key, wrong) is Reason.CHECK_VALUE_DIFFERS
     swapped = replace(ITEM, component_values=ITEM.component_values[3:] + ITEM.component_values[:3])
-    table = Table(enrolled, CeremonyKind.KEY_FILE, action_digest(Operation.SET_BLOCK_KEY, swapped.pack()))
+    table = Table(enrolled, CeremonyKind.OFFICERS, action_digest(Operation.SET_BLOCK_KEY, swapped.pack()))
     table.approve(ALICE, BOB)
     enter(enrolled)
     assert refusal(enrolled.set_block_key, swapped) is Reason.CHECK_VALUE_DIFFERS
@@ -197,3 +201,45 @@ def test_a_block_key_is_no_vending_key(ready: Ceremony) -> None:
     Table(ready, CeremonyKind.LOAD_KEY).approve(ALICE, BOB)
     part = ComponentPart(number=1, total=2, offset=0, key_length=32, officer=ALICE.public, octets=bytes([1]) * 16)
     assert refusal(ready.enter_component, part) is Reason.COMPONENT_INVALID
+
+
+def test_the_block_key_takes_as_many_officers_as_a_centre(lab: Lab) -> None:
+    """Whoever knows it makes keys: the number for key files must not be the easier way."""
+    lab.configure("ceremony")
+    with lab.session() as session:
+        ceremony = Ceremony(session)
+        ceremony.make_audit_key()
+        enrol(ceremony, officers(OFFICERS=3), ALICE, CAROL, BOB)
+        digest = action_digest(Operation.SET_BLOCK_KEY, ITEM.pack())
+        Table(ceremony, CeremonyKind.KEY_FILE, digest).approve(ALICE, BOB)
+        part = ComponentPart(number=1, total=2, offset=0, key_length=32, officer=ALICE.public, octets=SHARES[0][:16])
+        assert refusal(ceremony.enter_component, part) is Reason.ACTION_NOT_APPROVED
+        assert refusal(ceremony.set_block_key, ITEM) is Reason.ACTION_NOT_APPROVED
+        Table(ceremony, CeremonyKind.OFFICERS, digest).approve(ALICE, BOB)
+        assert refusal(ceremony.enter_component, part) is Reason.CEREMONY_NOT_APPROVED
+
+
+def hiding_block() -> str:
+    """A block whose padding holds other attributes than the module reads."""
+    real, shown = describe(clear()), describe(clear()).replace("600300", "600999").replace("krn=1", "krn=7")
+    made = psec.tr31.Header("D", "B0", "A", "N", "00", "N")
+    made._key_usage, made._algorithm, made._mode_of_use = "41", "H", "X"
+    hidden = f"41{len(shown) + 4:02X}{shown}"
+    hidden += "0" * (-(len(real) + 4 + len(hidden) + 4) % 16)
+    head = f"41HX00N020041{len(real) + 4:02X}{real}PB{len(hidden) + 4:02X}{hidden}"
+    from keyloader.exchange import key_block
+
+    clear_key = (160).to_bytes(2, "big") + DEVELOPMENT_160 + bytes(10)
+    header = f"D{5 + len(head) + 2 * (32 + 16):04d}{head}"
+    mac = key_block._cmac(key_block._derive(BLOCK_KEY, 1), header.encode() + clear_key)
+    encryptor = Cipher(AES(key_block._derive(BLOCK_KEY, 0)), CBC(mac)).encryptor()
+    return f"{header}{encryptor.update(clear_key).hex().upper()}{mac.hex().upper()}"
+
+
+def test_what_officers_read_of_a_block_is_what_the_module_reads(ready: Ceremony) -> None:
+    text = hiding_block()
+    (action,) = LoadKeyBlocks(kind="key-blocks", blocks=[text]).actions(Path())
+    assert "600300/1" in action.what
+    assert "600999" not in action.what
+    ready.load_block(approved(ready, text))
+    assert [one for one in ready.session.keys if str(one.reference) == "600300/1"]

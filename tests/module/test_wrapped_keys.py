@@ -148,7 +148,7 @@ def test_an_altered_key_is_refused(ceremony: Ceremony, alter: Callable[[LoadWrap
 def resigned(item: LoadWrappedItem, asked: KeyRequest) -> LoadWrappedItem:
     """Return the item as a centre would sign it that does not know what it binds."""
     from hsm.ceremony_requests import KEY_LOAD_NAMESPACE, key_load_text
-    from keyloader.ssh_signatures import sign
+    from hsm.ssh_signatures import sign
 
     text = key_load_text(
         asked.module, asked.serial, bytes.fromhex(asked.transport), item.load, item.point, item.wrapped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from hsm.officers import NAMESPACE, Approval, CeremonyKind, Officer, OfficersItem
-from keyloader.ssh_signatures import OfficerKey, OfficerSignature, sign, signed_octets
+from hsm.ssh_signatures import OfficerKey, OfficerSignature, sign, signed_octets
 
 DAY = 24 * 60
 

@@ -31,6 +31,19 @@ T = TypeVar("T")
 _NEW_METERS = "INSERT INTO meters (meter) SELECT * FROM unnest(%s::bigint[]) ON CONFLICT DO NOTHING"
 _LOCK_METERS = "SELECT meter FROM meters WHERE meter = ANY(%s::bigint[]) ORDER BY meter FOR UPDATE"
 # psycopg reads a percent sign as the beginning of a parameter.
+_NEW_COUNTERS = (
+    "INSERT INTO usage (counter, ends, count, units, currency)"
+    " SELECT counter, 0, 0, 0, 0 FROM unnest(%s::text[]) AS wanted (counter) ORDER BY counter ON CONFLICT DO NOTHING"
+)
+_LOCK_COUNTERS = (
+    "SELECT counter, count, units, currency FROM usage WHERE counter = ANY(%s::text[]) ORDER BY counter FOR UPDATE"
+)
+_COUNT = (
+    "UPDATE usage SET ends = added.ends, count = usage.count + added.count, units = usage.units + added.units,"
+    " currency = usage.currency + added.currency"
+    " FROM unnest(%s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])"
+    " AS added (counter, ends, count, units, currency) WHERE usage.counter = added.counter"
+)
 _LASTS = (
     f"SELECT meter, {LAST_IDENTIFIERS.replace('%', '%%')}"  # noqa: S608 - our own SQL
     " FROM unnest(%s::bigint[]) AS wanted (meter)"
@@ -114,21 +127,27 @@ class PostgresStorage:
             connection: psycopg.Connection[Any] = driver
             with connection.pipeline():
                 cursors = []
+                counted: psycopg.Cursor[Any] | None = None
                 if lookup.meters:
                     connection.execute(_NEW_METERS, (lookup.meters,))
                     connection.execute(_LOCK_METERS, (lookup.meters,))
                     # A statement of its own: it sees what whoever held the locks has committed.
                     cursors.append(connection.execute(_LASTS, (lookup.meters,)))
+                if lookup.counters:
+                    # Locked after the meters and in order, so that no two batches wait for each other.
+                    connection.execute(_NEW_COUNTERS, (lookup.counters,))
+                    counted = connection.execute(_LOCK_COUNTERS, (lookup.counters,))
                 # Read after the locks: whoever held them may have answered one of these requests.
                 columns = [list(column) for column in zip(*lookup.requests, strict=True)]
                 cursors.append(connection.execute(_FIND, columns))
             found: list[FoundRequest] = cursors[-1].fetchall()
             rows: list[Any] = cursors[0].fetchall() if lookup.meters else []
             lasts: LastIdentifiers = {row[0]: list(row[1:]) for row in rows}
+            usage: list[Any] = [] if counted is None else counted.fetchall()
         except (psycopg.Error, sqlalchemy.exc.SQLAlchemyError) as error:
             self.discard(pooled)
             raise _translated(error) from error
-        return PostgresWork(self, pooled, found, lasts)
+        return PostgresWork(self, pooled, found, lasts, usage)
 
     @staticmethod
     def _in_transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
@@ -168,6 +187,7 @@ class PostgresWork:
         pooled: PoolProxiedConnection,
         found: list[FoundRequest],
         lasts: LastIdentifiers,
+        usage: list[tuple[str, int, int, int]],
     ) -> None:
         self._storage = storage
         self._pooled = pooled
@@ -176,6 +196,7 @@ class PostgresWork:
         self._is_over = False
         self.found = found
         self.lasts = lasts
+        self.usage = usage
 
     async def taken(self, meter: int, base_date: int, identifier: int) -> bool:
         """Tell whether a meter was given an identifier; raises LedgerUnavailable."""
@@ -205,6 +226,7 @@ class PostgresWork:
         with self._connection.pipeline():
             for table in ("requests", "tokens"):
                 self._all(_INSERT[table], commit.requests if table == "requests" else commit.tokens)
+            self._all(_COUNT, commit.usage)
             if commit.clock is not None:
                 self._connection.execute(_CLOCK, commit.clock)
             self._connection.commit()

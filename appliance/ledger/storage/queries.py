@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from appliance.ledger.records import Accounted, ClockMark, Filter, TokenEntry, created_at, row_range
 from appliance.ledger.storage.schema import clients as client_table
-from appliance.ledger.storage.schema import clock, confirmations, instances, meters, requests, settings, tokens
+from appliance.ledger.storage.schema import clock, confirmations, instances, meters, requests, settings, tokens, usage
 from appliance.ledger.storage.schema import logs as log_table
 from sts.token_identifier import BaseDate
 
@@ -73,6 +73,22 @@ def claim_purpose(connection: Connection, purpose: str) -> str:
     _insert_or_ignore(connection, settings, {"name": "purpose", "value": purpose})
     found: str = connection.execute(select(settings.c.value).where(settings.c.name == "purpose")).scalar_one()
     return found
+
+
+def raise_mark(connection: Connection, name: str, value: int) -> int:
+    """Keep the greatest number that ever stood under a name among the settings; return it."""
+    _insert_or_ignore(connection, settings, {"name": name, "value": "0"})
+    found = int(
+        connection.execute(select(settings.c.value).where(settings.c.name == name).with_for_update()).scalar_one()
+    )
+    if value > found:
+        connection.execute(update(settings).where(settings.c.name == name).values(value=str(value)))
+    return max(found, value)
+
+
+def forget_usage(connection: Connection, before: int) -> int:
+    """Forget counters whose window was over before a time; one that was never used has none."""
+    return connection.execute(delete(usage).where(usage.c.ends < before, usage.c.ends > 0)).rowcount
 
 
 def register_instance(connection: Connection, now: int, host: str, process: int) -> int:
@@ -264,7 +280,7 @@ def forget_identifiers(connection: Connection) -> int:
     count: int = connection.execute(
         select(func.count(tokens.c.meter.distinct())).where(tokens.c.identifier.is_not(None))
     ).scalar_one()
-    for table in (tokens, requests, meters):
+    for table in (tokens, requests, meters, usage):
         connection.execute(delete(table))
     return count
 

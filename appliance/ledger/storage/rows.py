@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -20,21 +20,25 @@ LAST_IDENTIFIERS = ", ".join(
 )
 """SQL for the last ordinary identifier of ``wanted.meter``, for each base date."""
 
+UsageRow = tuple[str, int, int, int, int]
+"""Counter, end of its window in milliseconds, and what is added: tokens, units, currency."""
+
 LastIdentifiers = dict[int, list[int | None]]
 """By meter: the last identifier for 1993, 2014, 2035."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup:
-    """What to read: requests as (place, client number, request id), and meters, ascending."""
+    """What to read: requests as (place, client number, request id); meters and counters, ascending."""
 
     requests: list[tuple[int, int, bytes]]
     meters: list[int]
+    counters: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What to write: rows of requests and tokens; the clock as (mark, epoch, mark)."""
+    """What to write: rows of requests and tokens; what each counter grows by; the clock as (mark, epoch, mark)."""
 
     requests: list[tuple[int, int, bytes, bytes, int, int, bytes]]
     tokens: list[
@@ -43,6 +47,7 @@ class Commit:
         ]
     ]
     clock: tuple[int, int, int] | None
+    usage: list[UsageRow] = field(default_factory=list)
 
 
 class Work(Protocol):
@@ -50,6 +55,7 @@ class Work(Protocol):
 
     found: list[FoundRequest]
     lasts: LastIdentifiers
+    usage: list[tuple[str, int, int, int]]
 
     async def taken(self, meter: int, base_date: int, identifier: int) -> bool:
         """Tell whether a meter was given an identifier."""

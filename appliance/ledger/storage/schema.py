@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """Revision of the schema that this version works with."""
 
 metadata = MetaData()
@@ -91,6 +91,19 @@ clock = Table(
     Column("floor", BigInteger, nullable=False),
 )
 """One row, id 1: the latest time of issuing in milliseconds, how often it was confirmed, and a floor."""
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("counter", Text, primary_key=True),
+    Column("ends", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("units", BigInteger, nullable=False),
+    Column("currency", BigInteger, nullable=False),
+    Index("usage_over", "ends"),
+    sqlite_with_rowid=False,
+)
+"""What each counter of a limit has come to in its window; ``ends`` in milliseconds, after which nobody asks."""
 
 confirmations = Table(
     "confirmations",

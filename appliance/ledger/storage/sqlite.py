@@ -35,6 +35,13 @@ _BUSY_SECONDS = 5
 T = TypeVar("T")
 
 _COLUMNS = {"requests": 7, "tokens": 12}
+_USAGE = "SELECT counter, count, units, currency FROM json_each(?) AS wanted JOIN usage ON usage.counter = wanted.value"
+_COUNT = (
+    "INSERT INTO usage (counter, ends, count, units, currency)"
+    " SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?) WHERE true"
+    " ON CONFLICT (counter) DO UPDATE SET count = count + excluded.count, units = units + excluded.units,"
+    " currency = currency + excluded.currency"
+)
 
 
 @functools.cache
@@ -136,8 +143,8 @@ class SqliteStorage:
 
     async def begin(self, lookup: Lookup) -> SqliteWork:
         """Read what a batch needs; raises LedgerUnavailable."""
-        found, lasts = await self._run(len(lookup.requests), self._begin, lookup)
-        return SqliteWork(self, found, lasts)
+        found, lasts, usage = await self._run(len(lookup.requests), self._begin, lookup)
+        return SqliteWork(self, found, lasts, usage)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run a query; raises LedgerUnavailable."""
@@ -208,7 +215,7 @@ class SqliteStorage:
             self._give_up()
             raise
 
-    def _begin(self, lookup: Lookup) -> tuple[list[FoundRequest], LastIdentifiers]:
+    def _begin(self, lookup: Lookup) -> tuple[list[FoundRequest], LastIdentifiers, list[tuple[str, int, int, int]]]:
         with self._guarded():
             connection = self._connection()
             found: list[FoundRequest] = []
@@ -223,7 +230,10 @@ class SqliteStorage:
                 meters += [None] * (_padded(len(meters)) - len(meters))
                 (text,) = connection.execute(_lasts(len(meters)), meters).fetchone()
                 lasts |= {row[0]: row[1:] for row in json.loads(text)}
-        return found, lasts
+            usage: list[tuple[str, int, int, int]] = []
+            if lookup.counters:
+                usage = connection.execute(_USAGE, (json.dumps(lookup.counters),)).fetchall()
+        return found, lasts, usage
 
     def _taken(self, meter: int, base_date: int, identifier: int) -> bool:
         with self._guarded():
@@ -241,6 +251,8 @@ class SqliteStorage:
             execute("BEGIN IMMEDIATE")
             _insert_all(execute, "requests", commit.requests)
             _insert_all(execute, "tokens", commit.tokens)
+            if commit.usage:
+                execute(_COUNT, (json.dumps(commit.usage),))
             if commit.clock is not None:
                 execute("UPDATE clock SET high_water = ? WHERE epoch = ? AND coalesce(high_water, 0) < ?", commit.clock)
             execute("COMMIT")
@@ -278,9 +290,16 @@ def _translated(error: sqlite3.Error) -> LedgerUnavailable | LedgerConflict:
 class SqliteWork:
     """A batch under way; exclusion between batches is the pipeline's, for there is one process."""
 
-    def __init__(self, storage: SqliteStorage, found: list[FoundRequest], lasts: LastIdentifiers) -> None:
+    def __init__(
+        self,
+        storage: SqliteStorage,
+        found: list[FoundRequest],
+        lasts: LastIdentifiers,
+        usage: list[tuple[str, int, int, int]],
+    ) -> None:
         self.found = found
         self.lasts = lasts
+        self.usage = usage
         self.taken = storage.taken
         self.commit = storage.commit
 

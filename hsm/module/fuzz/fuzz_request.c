@@ -75,7 +75,7 @@ static void prepare(uint8_t choice, uint8_t failing)
     memset(module.centres.block + KW_CENTRES_LIST + 32, 1, 32);
     module.store.retired.count = 0;
     if (choice & 32)
-        enrol(choice & 64, choice & 128 ? KW_CEREMONY_KEY_FILE : KW_CEREMONY_LOAD_KEY);
+        enrol(choice & 64, choice & 128 ? KW_CEREMONY_OFFICERS : KW_CEREMONY_LOAD_KEY);
     add_key("201457", 2, 4, 14, 255);
     add_key("123456", 2, 2, 93, 255);
     add_key("600002", 1, 4, 14, 255);

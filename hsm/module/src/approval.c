@@ -52,6 +52,7 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
     case KW_OP_SET_OFFICERS:
         return kind == KW_CEREMONY_INITIALISE || kind == KW_CEREMONY_OFFICERS || kind == KW_CEREMONY_HAND_OVER;
     case KW_OP_SET_CENTRES:
+    case KW_OP_SET_BLOCK_KEY:
         return kind == KW_CEREMONY_OFFICERS;
     case KW_OP_MAKE_AUDIT_KEY:
         return kind == KW_CEREMONY_INITIALISE;
@@ -66,7 +67,6 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
     case KW_OP_TRANSPORT_KEY:
     case KW_OP_END_TRANSPORT:
     case KW_OP_LOAD_WRAPPED:
-    case KW_OP_SET_BLOCK_KEY:
     case KW_OP_LOAD_BLOCK:
         return kind == KW_CEREMONY_KEY_FILE;
     default:

@@ -50,8 +50,8 @@ static enum kw_reason take_part(struct kw_approval *approval, const uint8_t *ite
     unsigned place = item[0] - 1U, total = item[KW_COMPONENT_TOTAL];
     size_t offset = item[KW_COMPONENT_OFFSET], part = item[KW_COMPONENT_PART], length = item[KW_COMPONENT_KEY_LEN];
     bool of_vending_key = approval->kind == KW_CEREMONY_LOAD_KEY && (length == 8 || length == 20);
-    bool of_block_key = approval->kind == KW_CEREMONY_KEY_FILE && length == KW_BLOCK_KEY_LEN;
-    if (approval->kind != KW_CEREMONY_LOAD_KEY && approval->kind != KW_CEREMONY_KEY_FILE)
+    bool of_block_key = approval->kind == KW_CEREMONY_OFFICERS && length == KW_BLOCK_KEY_LEN;
+    if (approval->kind != KW_CEREMONY_LOAD_KEY && approval->kind != KW_CEREMONY_OFFICERS)
         return KW_R_ACTION_NOT_APPROVED;
     if (item[0] == 0 || total < 2 || total > KW_COMPONENTS_MAX || place >= total ||
         (!of_vending_key && !of_block_key) || part == 0 || part > 20 || offset + part > length ||

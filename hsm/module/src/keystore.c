@@ -195,10 +195,13 @@ static CK_RV read_tables(struct kw_keystore *store, const struct kw_inner *inner
 
 CK_RV kw_keystore_read(struct kw_keystore *store, const struct kw_inner *inner, const struct kw_config *config)
 {
-    static CK_OBJECT_HANDLE objects[KW_KEYS_MAX];
+    /* Beside vending keys there is the block key; more than that is not ours, and half a store is none. */
+    static CK_OBJECT_HANDLE objects[KW_KEYS_MAX + 2];
     CK_ULONG count;
     store->count = store->refused = 0;
-    CK_RV rv = find_objects(inner, CKO_SECRET_KEY, objects, KW_KEYS_MAX, &count);
+    CK_RV rv = find_objects(inner, CKO_SECRET_KEY, objects, KW_KEYS_MAX + 2, &count);
+    if (rv == CKR_OK && count == KW_KEYS_MAX + 2)
+        rv = CKR_DEVICE_ERROR;
     for (CK_ULONG i = 0; rv == CKR_OK && i < count && store->count < KW_KEYS_MAX; i++)
         rv = read_key(store, inner, config, objects[i]);
     drop_duplicates(store);

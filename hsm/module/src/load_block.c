@@ -49,7 +49,7 @@ static size_t decimal(const uint8_t *text, unsigned digits)
     return value;
 }
 
-/* The optional blocks: the attributes once, and padding. */
+/* The optional blocks: the attributes once, and padding at the end; whoever reads it otherwise reads something else. */
 static bool read_optional(struct block *block, size_t length)
 {
     const uint8_t *text = block->text;
@@ -63,7 +63,7 @@ static bool read_optional(struct block *block, size_t length)
             if (found || !kw_record_parse_attributes(&block->record, (const char *)text + at + 4, size - 4U))
                 return false;
             found = true;
-        } else if (memcmp(text + at, "PB", 2) != 0) {
+        } else if (memcmp(text + at, "PB", 2) != 0 || !found || count != 1) {
             return false;
         }
         at += size;

@@ -16,13 +16,14 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from keyloader.errors import SignatureUnreadable
+from hsm.errors import SignatureUnreadable
 
 _PLAIN = b"ssh-ed25519"
 _FIDO2 = b"sk-ssh-ed25519@openssh.com"
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
+_USER_PRESENT = 0x01
 _TEXT_MAX = 16 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -85,6 +86,11 @@ class OfficerKey:
     def fingerprint(self) -> str:
         """As ``ssh-keygen -l`` shows it."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.pack()).digest()).decode().rstrip("=")
+
+    @property
+    def application_digest(self) -> bytes:
+        """What a token keeps of the application: SHA-256, or zeros for a plain key."""
+        return hashlib.sha256(self.application.encode()).digest() if self.application else bytes(32)
 
     @property
     def kind(self) -> bytes:
@@ -164,16 +170,21 @@ class OfficerSignature:
         lines = [encoded[at : at + 70] for at in range(0, len(encoded), 70)]
         return "\n".join([_BEGIN, *lines, _END, ""])
 
-    def proves(self, public: bytes, namespace: str, message: bytes) -> bool:
-        """Tell whether this key has signed a message for this purpose; judged here, apart from the module."""
-        if self.key.public != public or self.namespace != namespace:
+    def proves(self, key: OfficerKey, namespace: str, message: bytes) -> bool:
+        """Tell whether this very key has signed a message for this purpose; judged as the module judges.
+
+        A FIDO2 key must be for the same application, and somebody must have touched it.
+        """
+        if self.key != key or self.namespace != namespace:
             return False
         octets = signed_octets(namespace, message)
         if self.key.application:
+            if not self.flags & _USER_PRESENT:
+                return False
             head = hashlib.sha256(self.key.application.encode()).digest() + bytes([self.flags])
             octets = head + self.counter.to_bytes(4, "big") + hashlib.sha256(octets).digest()
         try:
-            Ed25519PublicKey.from_public_bytes(public).verify(self.signature, octets)
+            Ed25519PublicKey.from_public_bytes(key.public).verify(self.signature, octets)
         except InvalidSignature:
             return False
         return True

@@ -1,0 +1,57 @@
+"""The policy in force, as everything else in the appliance asks it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from appliance.errors import NotAuthorised
+from appliance.policy.document import Policy
+from appliance.policy.judge import Asked, Charge, Judge
+
+
+class Authority:
+    """Says who may do what. Without a policy everybody whose certificate is good may do everything: development only.
+
+    Args:
+        judge: of the policy in force; None to be open.
+    """
+
+    def __init__(self, judge: Judge | None = None) -> None:
+        self._judge = judge
+
+    @property
+    def policy(self) -> Policy | None:
+        """The policy in force."""
+        return None if self._judge is None else self._judge.policy
+
+    def put(self, policy: Policy) -> None:
+        """Put a policy in force, from the next request on."""
+        self._judge = Judge(policy)
+
+    def require_client(self, name: str) -> None:
+        """See that a client is known and not revoked; raises NotAuthorised or ClientRevoked."""
+        if self._judge is not None:
+            self._judge.require_client(name)
+
+    def require_reading(self, name: str) -> None:
+        """See that a client may look things up; raises NotAuthorised or ClientRevoked."""
+        if self._judge is not None:
+            self._judge.require_reading(name)
+
+    def is_auditor(self, name: str, *, otherwise: bool) -> bool:
+        """Tell whether a client may see the log; without a policy as ``otherwise`` says. Raises NotAuthorised."""
+        return otherwise if self._judge is None else self._judge.is_auditor(name)
+
+    def judge(self, asked: list[Asked], local: datetime) -> list[Charge]:
+        """Return what a request counts against; raises NotAuthorised or ClientRevoked.
+
+        Args:
+            asked: everything that it would issue.
+            local: the time, naive, in the system's zone.
+        """
+        judge = self._judge
+        if judge is None:
+            return []
+        if not asked:
+            raise NotAuthorised("there is nothing that the policy could allow")
+        return [charge for one in asked for charge in judge.judge(one, local)]

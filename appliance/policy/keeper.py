@@ -1,0 +1,101 @@
+"""Keeps the policy in force: reads it, proves it, and takes a new one over while calls go on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import structlog
+
+from appliance.errors import ApplianceError, PolicyInvalid, PolicyOutdated, PolicyUnsigned
+from appliance.ledger.ledger import Ledger
+from appliance.policy import signatures
+from appliance.policy.authority import Authority
+from appliance.policy.difference import difference
+from appliance.policy.document import Policy
+from hsm.client import ModuleClient
+from hsm.errors import HsmError
+from hsm.status import Profile
+
+logger = structlog.get_logger("keywatt.appliance")
+FILE = "policy.toml"
+_MARK = "policy"
+_LOOK_SECONDS = 1.0
+
+
+class PolicyKeeper:
+    """Reads ``policy.toml`` and the signatures beside it (``*.sig``).
+
+    Args:
+        folder: where they are.
+        client: the module, which names the officers.
+        ledger: remembers the greatest number that was ever in force, for every appliance that shares it.
+        authority: gets the policy.
+    """
+
+    def __init__(self, folder: Path, client: ModuleClient, ledger: Ledger, authority: Authority) -> None:
+        self._folder = folder
+        self._client = client
+        self._ledger = ledger
+        self._authority = authority
+        self._seen: tuple[tuple[str, int, int], ...] = ()
+
+    async def load(self) -> None:
+        """Put the policy of the folder in force.
+
+        Raises:
+            PolicyInvalid, PolicyUnsigned, PolicyOutdated: the one in force stays in force.
+            HsmError: the module does not say who its officers are.
+            LedgerUnavailable: nobody can say whether it is outdated.
+        """
+        self._seen = self._state()
+        policy = Policy.read(self._folder / FILE)
+        status = await self._client.status()
+        if policy.module != status.module_id:
+            raise PolicyInvalid(f"policy {policy.number} is for module {policy.module}, this is {status.module_id}")
+        names = await self._signers(policy, status.profile)
+        latest = await self._ledger.raise_mark(_MARK, policy.number)
+        if latest > policy.number:
+            raise PolicyOutdated(f"policy {policy.number} is older than {latest}, which was in force")
+        before = self._authority.policy
+        if before is not None and before.number == policy.number and before.digest != policy.digest:
+            raise PolicyOutdated(f"another policy with number {policy.number} is in force")
+        self._authority.put(policy)
+        logger.warning(
+            "policy-in-force",
+            number=policy.number,
+            digest=policy.digest.hex(),
+            signed_by=names,
+            changes=difference(before, policy) if before is not None else [],
+        )
+
+    async def _signers(self, policy: Policy, profile: Profile) -> list[str]:
+        officers = await self._client.officers()
+        if officers is None:
+            # A token without officers is one of development, where nobody approves anything yet.
+            if profile is Profile.DEVELOPMENT:
+                return []
+            raise PolicyUnsigned("the token has no officers who could have signed a policy")
+        return signatures.require(policy, signatures.read_all(self._folder), officers, int(time.time() // 60))
+
+    def _state(self) -> tuple[tuple[str, int, int], ...]:
+        try:
+            entries = [(path.name, path.stat()) for path in sorted(self._folder.iterdir())]
+        except OSError:
+            return ()
+        return tuple((name, status.st_mtime_ns, status.st_size) for name, status in entries)
+
+    async def watch(self) -> None:
+        """Look for another policy, for ever; what is wrong with it is in the log, and changes nothing."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if self._state() == self._seen:
+                continue
+            try:
+                await self.load()
+            except (ApplianceError, HsmError) as error:
+                # A sentence, no traceback: it is the operator who reads it.
+                logger.warning("policy-refused", reason=error.reason, detail=str(error))
+            except Exception as error:  # noqa: BLE001 - whoever watches must go on watching
+                logger.warning("policy-refused", reason="UNKNOWN", detail=type(error).__name__)
