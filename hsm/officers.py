@@ -111,6 +111,8 @@ class Enrolment:
 
     officers: tuple[EnrolledOfficer, ...]
     thresholds: Mapping[CeremonyKind, int]
+    digest: bytes = b""
+    """SHA-256 of the block as the token has it."""
 
     @classmethod
     def unpack(cls, block: bytes) -> Self:
@@ -129,6 +131,7 @@ class Enrolment:
                 for name, key, application, since, until in entries
             ),
             thresholds={kind: thresholds[kind] for kind in CeremonyKind},
+            digest=hashlib.sha256(block).digest(),
         )
 
 

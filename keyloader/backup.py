@@ -15,7 +15,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from Crypto.Protocol.SecretSharing import Shamir
 from cryptography.exceptions import InvalidTag
@@ -24,10 +24,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hsm.log.durable import flush_folder
 from keyloader.errors import BackupInvalid
 from keyloader.exchange.json_file import Hex
 
 SHARE_LENGTH = 16
+DRAFT = ".draft-"
+"""What the name of an archive begins with until its record is written."""
 _PIN_NAME = "pin"
 _TOKENS = "tokens/"
 _SIZE_MAX = 256 * 1024 * 1024
@@ -129,8 +132,8 @@ class Backup:
             raise BackupInvalid(f"{path}: the head is not as a backup's is")
         return cls(head=head, sealed=sealed, digest=hashlib.sha256(octets).digest())
 
-    def open_into(self, secret: bytes, tokens: Path) -> str:
-        """Write the files below an empty folder; return the PIN.
+    def open(self, secret: bytes) -> tuple[dict[str, bytes], str]:
+        """Return the files of the token, by their path in it, and the PIN; nothing of it is on the disk.
 
         Raises:
             BackupInvalid: the shares do not open it, or it holds what no backup holds.
@@ -139,6 +142,7 @@ class Backup:
             octets = _cipher(secret, self.head).decrypt(bytes.fromhex(self.head.nonce), self.sealed, self.head.line)
         except InvalidTag:
             raise BackupInvalid("these shares do not open this backup") from None
+        files: dict[str, bytes] = {}
         pin = ""
         with tarfile.open(fileobj=io.BytesIO(octets)) as archive:
             for member in archive:
@@ -148,16 +152,57 @@ class Backup:
                 if member.name == _PIN_NAME:
                     pin = content.read().decode("ascii")
                     continue
-                _write(tokens, member.name, content.read())
+                files[_inside(member.name)] = content.read()
+        return files, pin
+
+    def open_into(self, secret: bytes, tokens: Path) -> str:
+        """Write the files below an empty folder; return the PIN. Raises as :meth:`open`."""
+        files, pin = self.open(secret)
+        for name, octets in files.items():
+            path = tokens / name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(octets)
         return pin
 
 
-def _write(tokens: Path, name: str, octets: bytes) -> None:
+def _inside(name: str) -> str:
+    """Return the path of a file within the token; raises BackupInvalid for one that leads out of it."""
     parts: Sequence[str] = name.removeprefix(_TOKENS).split("/")
     if not name.startswith(_TOKENS) or any(part in {"", ".", ".."} for part in parts):
         raise BackupInvalid("the backup holds a file outside the token")
-    path = tokens.joinpath(*parts)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(octets)
+    return "/".join(parts)
+
+
+def give_name(draft: Path, path: Path) -> None:
+    """Give an archive its name, durable; raises OSError, also if there is one of that name."""
+    os.link(draft, path)
+    draft.unlink()
+    flush_folder(path.parent)
+
+
+def recover(folder: Path, pending: Sequence[Mapping[str, Any]]) -> None:
+    """Settle what a kill left: name archives whose record waits, remove those of ceremonies that came not so far.
+
+    Args:
+        folder: of the backups.
+        pending: fields of the records that wait.
+
+    Raises:
+        OSError: of the folder.
+    """
+    written = {
+        str(step["facts"].get("file")): str(step["facts"].get("sha256"))
+        for fields in pending
+        for step in fields["steps"]
+    }
+    for draft in folder.glob(f"{DRAFT}*.keywatt"):
+        path = draft.with_name(draft.name.removeprefix(DRAFT))
+        is_whole = path.name in written and hashlib.sha256(draft.read_bytes()).hexdigest() == written[path.name]
+        if is_whole and not path.exists():
+            give_name(draft, path)
+        else:
+            draft.unlink()
+    for left in folder.glob(f"{DRAFT}*.new"):
+        left.unlink()

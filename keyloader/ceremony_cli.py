@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from hsm.log.durable import replace_file
 from keyloader import paper, record, rehearsal
+from keyloader import plan as plans
 from keyloader.answers import NOT_PROVEN, console, errors, guarded
 from keyloader.ceremonies.base import Action, actions_digest
 from keyloader.conduct import Conduct
 from keyloader.desk import Desk
-from keyloader.errors import (
-    CeremonyStopped,
-)
+from keyloader.errors import CeremonyStopped, RecordInvalid
 from keyloader.inventory import take
 from keyloader.plan import PlanFile
 from keyloader.proquints import spell
+from keyloader.recovery import settle
 from keyloader.signers import TableSigner
 from keyloader.site import Site
-from keyloader.token_store import TokenStore
 
 _SITE = Path("/etc/keywatt/site.toml")
 
@@ -94,11 +95,7 @@ def run(plan: PlanPath, site: SitePath = _SITE, json: Json = False) -> None:
         path = conduct.hold()
         done = record.read(path)
         record.verify(done, files=found.folder)
-        papers = []
-        for name, octets in found.plan.ceremony.papers(done.fields, done.audit_key).items():
-            papers.append(path.with_name(f"{path.stem}-{name}"))
-            papers[-1].write_bytes(octets)
-            table.print(f"{name} is in {papers[-1]}", markup=False)
+        papers = _write_papers(done, path, table)
         return path, _print_pages(done, path, place), papers
 
     path, printed, papers = guarded(work)
@@ -107,6 +104,43 @@ def run(plan: PlanPath, site: SitePath = _SITE, json: Json = False) -> None:
         _print_json({"record": str(path), "pages": pages, "papers": [str(one) for one in papers]})
         return
     console.print(f"Done. The record is {path}{f', to print and sign {printed}' if printed else ''}.", markup=False)
+
+
+def _write_papers(done: record.Record, path: Path, table: Console) -> list[Path]:
+    """Write the files that follow from a record; what fails now does not undo the ceremony."""
+    papers: list[Path] = []
+    for name, octets in (
+        plans.parse(str(done.fields["plan"]), "the plan").ceremony.papers(done.fields, done.audit_key).items()
+    ):
+        paper_path = path.with_name(f"{path.stem}-{name}")
+        try:
+            replace_file(paper_path, octets)
+        except OSError as error:
+            errors.print(f"The ceremony is done, but {paper_path} is not written: {error.strerror}", markup=False)
+            errors.print(f"  keyloader papers {path} writes it.", markup=False)
+            continue
+        papers.append(paper_path)
+        table.print(f"{name} is in {paper_path}", markup=False)
+    return papers
+
+
+def papers(
+    file: Annotated[Path, typer.Argument(metavar="RECORD", help="Record of a ceremony (JSON).")],
+    json: Json = False,
+) -> None:
+    """Write the files that follow from a record beside it once more, such as the request for keys."""
+
+    def work() -> list[Path]:
+        found = record.read(file)
+        if not record.verify(found).is_done:
+            raise RecordInvalid("this ceremony was refused: nothing follows from it")
+        return _write_papers(found, file, errors if json else console)
+
+    written = guarded(work)
+    if json:
+        _print_json({"papers": [str(one) for one in written]})
+    elif not written:
+        console.print("nothing follows from this record but its pages (keyloader verify --pdf)", markup=False)
 
 
 def _print_pages(done: record.Record, path: Path, site: Site) -> Path | None:
@@ -185,7 +219,8 @@ def rollback(
     """Put another token store in force, usually the one before; the module's log tells of it."""
 
     def work() -> str:
-        stores = TokenStore(Site.read(site).token_folder)
+        # First what a kill left is settled: afterwards nobody could tell what was in force when.
+        stores, _ = settle(Site.read(site))
         before = "none" if stores.current is None else stores.current.name
         if (
             Desk(errors if json else console).ask(f"{store} is to take the place of {before}. Type {store} to go on")

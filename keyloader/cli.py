@@ -30,6 +30,7 @@ app.command()(ceremony_cli.inventory)
 app.command()(ceremony_cli.rollback)
 app.command(name="print")(ceremony_cli.print_script)
 app.command()(ceremony_cli.verify)
+app.command()(ceremony_cli.papers)
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -39,6 +39,7 @@ from keyloader.errors import (
 from keyloader.plan import PlanFile
 from keyloader.record import FORMAT, Record, now
 from keyloader.records_folder import RecordsFolder
+from keyloader.recovery import settle
 from keyloader.signers import Signer
 from keyloader.site import Site
 from keyloader.stage import TableStage
@@ -77,15 +78,11 @@ class Conduct:
         self.ceremony.require_site(self.site)
         self._require_day()
         actions = self.ceremony.actions(self.folder)
-        records = RecordsFolder(self.site.records)
-        store = TokenStore(self.site.token_folder)
-        # First the lock: another ceremony that is under way has drafts and records that wait.
-        store.recover()
-        store.recover(records.recover(store.current))
+        store, records = settle(self.site)
         self.desk.show_plan(self.plan.plan.title, self.plan.digest, self.ceremony.script(), actions_digest(actions))
         self.desk.confirm_plan(self.plan.digest)
-        if self.ceremony.basis is Basis.NOTHING and store.current is not None:
-            raise StoreNotBlank("there is a token in force")
+        if self.ceremony.basis is Basis.NOTHING and (store.current is not None or store.names):
+            raise StoreNotBlank("there is a token, in force or not; its folder must be empty")
         if self.ceremony.basis is Basis.CURRENT and store.current is None:
             raise SiteFault(f"{store.link}: there is no token yet")
         stage = TableStage(
@@ -102,6 +99,7 @@ class Conduct:
         """Do it; return the record that waits. Whatever goes wrong leaves the store in force as it was."""
         record = stage.record
         is_first = self.ceremony.basis is Basis.NOTHING
+        has_written_pin = False
         pending: Path | None = None
         try:
             with store.copy() if self.ceremony.keeps_store else store.draft() as tokens:
@@ -112,7 +110,9 @@ class Conduct:
                 with self._module(tokens, stage) as (session, pin):
                     self._work(session, stage, actions)
                 pending = records.write_pending(record)
+                stage.finish()
                 if is_first:
+                    has_written_pin = True
                     _keep_secret(self.site.pin_file, pin)
         except BaseException as error:
             # An error after the link was moved leaves the ceremony done: its record waits, and is completed.
@@ -120,7 +120,7 @@ class Conduct:
             if self.ceremony.keeps_store or not is_in_force:
                 if pending is not None:
                     pending.unlink(missing_ok=True)
-                if is_first and store.current is None:
+                if has_written_pin and store.current is None:
                     self.site.pin_file.unlink(missing_ok=True)
                 stage.undo()
                 self._refused(records, record, error)

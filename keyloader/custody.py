@@ -8,7 +8,7 @@ from pathlib import Path
 from keyloader import record
 from keyloader.errors import RecordInvalid
 
-_LOADED = frozenset({"vending key loaded", "vending key generated", "key restored"})
+_LOADED = frozenset({"vending key loaded", "vending key generated"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,12 @@ class Custody:
     custodians: tuple[str, ...]
 
 
-def of_keys(folder: Path, audit_key: bytes) -> dict[str, Custody]:
-    """Return the last loading of each key, by SGC/KRN; records that this audit key has not sealed are left out."""
-    found: dict[str, Custody] = {}
+def of_keys(folder: Path, audit_key: bytes) -> dict[tuple[str, str], Custody]:
+    """Return the last loading of each key, by SGC/KRN and check value (upper case).
+
+    Another key may have had the name. Records that this audit key has not sealed are left out.
+    """
+    found: dict[tuple[str, str], Custody] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             verified = record.verify(record.read(path), audit_key)
@@ -42,7 +45,7 @@ def of_keys(folder: Path, audit_key: bytes) -> dict[str, Custody]:
         entered = tuple(step["facts"]["officer"] for step in steps if step["what"] == "component entered")
         for step in steps:
             if step["what"] in _LOADED and "key" in step["facts"]:
-                found[step["facts"]["key"]] = Custody(
+                found[step["facts"]["key"], step["facts"]["check_value"]] = Custody(
                     record=path.name, time=step["time"], approved_by=verified.officers, custodians=entered
                 )
     return found

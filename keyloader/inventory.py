@@ -60,7 +60,7 @@ def _now(status: ModuleStatus) -> datetime:
     return datetime(1970, 1, 1) + timedelta(minutes=status.clock_minutes)  # noqa: DTZ001 - as records have times
 
 
-def _keys(labels: Sequence[str], custodies: Mapping[str, Custody], now: datetime) -> list[dict[str, Any]]:
+def _keys(labels: Sequence[str], custodies: Mapping[tuple[str, str], Custody], now: datetime) -> list[dict[str, Any]]:
     """Return each key: its record field by field, how it came, and its next horizon."""
     found = []
     for label in sorted(labels):
@@ -74,7 +74,7 @@ def _keys(labels: Sequence[str], custodies: Mapping[str, Custody], now: datetime
             "until": nearest.moment.isoformat(timespec="minutes"),
             "days": (nearest.moment - now).days,
         }
-        custody_of = custodies.get(str(key.reference))
+        custody_of = custodies.get((str(key.reference), key.check_value.hex().upper()))
         fields["custody"] = None if custody_of is None else asdict(custody_of)
         found.append(fields)
     return found

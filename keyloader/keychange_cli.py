@@ -16,7 +16,7 @@ from rich.text import Text
 from keyloader.answers import METERS_REFUSED, REFUSED, console, errors, guarded
 from keyloader.errors import ApprovalRefused, CampaignInvalid
 from keyloader.keychange import course, slip
-from keyloader.keychange.approval import officers_of, require
+from keyloader.keychange.approval import officers_of, require, require_current
 from keyloader.keychange.campaign import NAMESPACE, CampaignFile
 from keyloader.keychange.meters import COLUMNS, MeterChange, parse
 from keyloader.keychange.shop import KeyChangeSet, Shop
@@ -66,7 +66,7 @@ def run(
 ) -> None:
     """Run a campaign: one encrypted file for each recipient, and a report. Run it again if it was cut off.
 
-    Exit status 5: done, but some meters were refused; the report names them.
+    Exit status 5: done, but some meters were refused, or a key was exchanged meanwhile; the report says which.
     """
 
     def work() -> course.Outcome:
@@ -76,20 +76,23 @@ def run(
             raise CampaignInvalid(
                 f"this campaign is for the days from {found.campaign.not_before} to {found.campaign.not_after}"
             )
-        names = require(found, approval, officers_of(officers, _audit_key(audit_key)), today)
-        before = course.open_folder(output, found)
-        if before:
-            errors.print(f"goes on: {before} of {len(found.changes)} meters were through before", markup=False)
-        with Shop(profile) as shop, _progress() as bar:
-            task = bar.add_task("meters", total=len(found.changes))
-            return course.run(found, shop, output, names, lambda done: bar.update(task, completed=done))
+        enrolled = officers_of(officers, _audit_key(audit_key))
+        names = require(found, approval, enrolled, today)
+        with Shop(profile) as shop:
+            require_current(enrolled, shop.officers_digest())
+            before = course.open_folder(output, found)
+            if before:
+                errors.print(f"goes on: {before} of {len(found.changes)} meters were through before", markup=False)
+            with _progress() as bar:
+                task = bar.add_task("meters", total=len(found.changes))
+                return course.run(found, shop, output, names, lambda done: bar.update(task, completed=done))
 
     outcome = guarded(work)
     if json:
         sys.stdout.write(json_format.dumps(outcome.report, sort_keys=True) + "\n")
     else:
         _show(outcome)
-    if outcome.refused:
+    if not outcome.is_clean:
         raise typer.Exit(METERS_REFUSED)
 
 
@@ -128,6 +131,8 @@ def _show(outcome: course.Outcome) -> None:
         )
     for reason, count in report["refused_by_reason"].items():
         console.print(f"  refused, {reason}: {count}", markup=False)
+    for key in report["keys_that_changed"]:
+        console.print(f"  TWO KEYS were behind {key} in this campaign: see the report", markup=False)
     if report["test_keys"]:
         console.print("  TEST KEYS: no meter in service takes these tokens")
     for path in outcome.files:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from hsm.log.durable import flush_folder
+from keyloader.errors import RecordInvalid
 from keyloader.record import Record, read
 
 _NAME = re.compile(r"([0-9]{4,8})(?:-refused)?\.json(?:\.pending)?")
@@ -48,17 +50,39 @@ class RecordsFolder:
         """
         for draft in self._folder.glob("*.new"):
             draft.unlink()
-        stores = []
+        stores, known = [], self._stores()
         for path in sorted(self._folder.glob(f"*{_PENDING}")):
-            store = str(read(path).fields.get("store_after"))
+            fields = read(path).fields
+            store = str(fields.get("store_after"))
             if path.with_name(path.name.removesuffix(_PENDING)).exists():
                 path.unlink()
-            elif current is not None and store == current.name:
+            elif store == fields.get("store_before") or (current is not None and store == current.name):
+                # One that leaves the store as it is, is done when its record is written.
                 self.complete(path)
             else:
-                stores.append(store)
+                if store not in known:
+                    stores.append(store)
                 path.unlink()
         return stores
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Return what records say that wait."""
+        return [read(path).fields for path in sorted(self._folder.glob(f"*{_PENDING}"))]
+
+    def _stores(self) -> set[str]:
+        """Return every store that a ceremony that is done has had in force: none of them is an orphan."""
+        known: set[str] = set()
+        for path in self._folder.glob("*.json"):
+            try:
+                fields = read(path).fields
+            except RecordInvalid:
+                continue
+            known |= (
+                {str(fields.get("store_before")), str(fields.get("store_after"))}
+                if (fields.get("outcome") == "done")
+                else {str(fields.get("store_before"))}
+            )
+        return known
 
     def _next(self) -> int:
         matches = (_NAME.fullmatch(path.name) for path in self._folder.iterdir())

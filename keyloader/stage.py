@@ -38,6 +38,7 @@ class TableStage:
     _ceremony: Ceremony | None = None
     _acceptance: str = ""
     _undo: list[Callable[[], None]] = field(default_factory=list)
+    _finish: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def ceremony(self) -> Ceremony:
@@ -111,6 +112,15 @@ class TableStage:
     def undo_if_refused(self, undo: Callable[[], None]) -> None:
         """Name what is to be done if the ceremony does not come to its end."""
         self._undo.append(undo)
+
+    def when_recorded(self, work: Callable[[], None]) -> None:
+        """Name what is to be done once the record is written, before the ceremony counts."""
+        self._finish.append(work)
+
+    def finish(self) -> None:
+        """Do it; raises OSError."""
+        for work in self._finish:
+            work()
 
     def undo(self) -> None:
         """Do it."""

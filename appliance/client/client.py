@@ -119,9 +119,12 @@ def info_of(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     return info
 
 
-def _passes(result: vending_pb2.TokenResult) -> bool:
-    """Tell whether the error of one request may pass if it is asked again."""
-    return result.WhichOneof("result") == "error" and info_of(result.error).metadata["retryable"] == "true"
+def passing(result: vending_pb2.TokenResult) -> error_details_pb2.ErrorInfo | None:
+    """Return the error of one request if it may pass when it is asked again, else None."""
+    if result.WhichOneof("result") != "error":
+        return None
+    info = info_of(result.error)
+    return info if info.metadata["retryable"] == "true" else None
 
 
 class KeywattClient:
@@ -217,7 +220,7 @@ class KeywattClient:
                     raise
             else:
                 answered = zip(left, response.results, strict=True)
-                results |= {place: result for place, result in answered if not (can_wait and _passes(result))}
+                results |= {place: result for place, result in answered if not can_wait or passing(result) is None}
             if len(results) < len(requests):
                 time.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
                 pause = min(2 * pause, _PAUSE_MAX_SECONDS)

@@ -88,6 +88,7 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
         self._authority.require_reading(peer_name(context))
         client = self._catalogue.client
         status = await client.status()
+        officers = await client.officers()
         key = VerifierKey(name=status.module_id, kind=ED25519, public=await client.audit_key())
         return keys_pb2.GetModuleStatusResponse(
             module_id=status.module_id,
@@ -117,4 +118,5 @@ class KeysService(keys_pb2_grpc.KeysServiceServicer):
             identifier_past_minutes=status.past_window_minutes,
             identifier_future_minutes=status.future_window_minutes,
             log_verifier_key=str(key),
+            officers_digest="" if officers is None else officers.digest.hex(),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +13,17 @@ from pydantic import Field, model_validator
 
 from hsm.log.durable import replace_file
 from hsm.officers import CeremonyKind
-from keyloader.backup import SHARE_LENGTH, Backup, BackupHead, combine, seal, share_check_value, split
+from keyloader.backup import (
+    DRAFT,
+    SHARE_LENGTH,
+    Backup,
+    BackupHead,
+    combine,
+    give_name,
+    seal,
+    share_check_value,
+    split,
+)
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
 from keyloader.errors import BackupInvalid, ComponentRefused, SiteFault
 from keyloader.officer_list import OFFICER_NAME
@@ -90,20 +99,22 @@ class BackUp(CeremonyType):
         )
         pin = stage.site.read_pin()
         path = stage.site.backups / f"backup-{head.created.replace(':', '')}.keywatt"
-        octets = seal(secret, head, stage.store, pin)
+        draft = path.with_name(f"{DRAFT}{path.name}")
         if path.exists():
             raise SiteFault(f"{path} is there already")
-        for left in (path, path.with_name(path.name + ".new")):
+        # It gets its name when its record is written: an archive without a record would be one that nobody knows of.
+        for left in (path, draft, draft.with_name(draft.name + ".new")):
             stage.undo_if_refused(partial(left.unlink, missing_ok=True))
+        stage.when_recorded(partial(give_name, draft, path))
         try:
-            replace_file(path, octets)
-            self._prove(path, typed, stage.store, pin)
+            replace_file(draft, seal(secret, head, stage.store, pin))
+            self._prove(draft, typed, stage.store, pin)
         except OSError as error:
             raise SiteFault(f"{path}: {error.strerror}") from None
         stage.step(
             "backup written and opened once",
             file=path.name,
-            sha256=Backup.read(path).digest.hex(),
+            sha256=Backup.read(draft).digest.hex(),
             store=stage.store.name,
             shares=f"{self.needed} of {len(self.custodians)}",
         )
@@ -132,12 +143,9 @@ class BackUp(CeremonyType):
         raise ComponentRefused(f"share {number} was typed back wrongly {_ATTEMPTS} times")
 
     def _prove(self, path: Path, typed: dict[int, bytes], store: Path, pin: str) -> None:
-        """Open the archive as it lies on the disk with the last shares, and compare every file."""
+        """Open the archive as it lies on the disk with the last shares, in memory, and compare every file."""
         chosen = dict(list(typed.items())[-self.needed :])
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".proof-") as name:
-            folder = Path(name)
-            opened = Backup.read(path).open_into(combine(chosen), folder)
-            files = {entry.relative_to(store): entry.read_bytes() for entry in store.rglob("*") if entry.is_file()}
-            found = {entry.relative_to(folder): entry.read_bytes() for entry in folder.rglob("*") if entry.is_file()}
+        found, opened = Backup.read(path).open(combine(chosen))
+        files = {str(entry.relative_to(store)): entry.read_bytes() for entry in store.rglob("*") if entry.is_file()}
         if found != files or opened != pin:
             raise BackupInvalid("the archive does not hold what it was made of")

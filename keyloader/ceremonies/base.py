@@ -88,6 +88,9 @@ class Stage(Protocol):
     def accept(self, officers: Sequence[EnrolledOfficer]) -> None:
         """Have officers sign that they take the token over; raises ApprovalRefused."""
 
+    def when_recorded(self, work: Callable[[], None]) -> None:
+        """Name what is to be done once the record is written, before the ceremony counts."""
+
     def undo_if_refused(self, undo: Callable[[], None]) -> None:
         """Name what is to be done if the ceremony does not come to its end."""
 

@@ -19,7 +19,10 @@ from keyloader.officer_list import OfficerList
 
 
 def officers_of(path: Path, audit_key: bytes) -> OfficerList:
-    """Return the officers that a ceremony has enrolled, from its record; raises RecordInvalid."""
+    """Return the officers that a ceremony has enrolled, from its record; raises RecordInvalid.
+
+    Whether they are still the ones, :func:`require_current` tells.
+    """
     verified = record.verify(record.read(path), audit_key)
     if not verified.is_done or verified.fields["rehearsal"]:
         raise RecordInvalid("this ceremony enrolled nobody: it was refused, or a rehearsal")
@@ -27,6 +30,21 @@ def officers_of(path: Path, audit_key: bytes) -> OfficerList:
     if not isinstance(ceremony, Initialise | ChangeOfficers | HandOver):
         raise RecordInvalid("this ceremony enrolled nobody: give the record of the last one that did")
     return ceremony.officers
+
+
+def require_current(officers: OfficerList, reported: str) -> None:
+    """See that the module of the appliance has these very officers, and no later ones.
+
+    Args:
+        officers: from a record.
+        reported: digest of the module's list of officers as the appliance gives it; empty for a token without any,
+            which is one of development.
+
+    Raises:
+        ApprovalRefused: others have been enrolled since.
+    """
+    if reported and reported != officers.enrolment.digest.hex():
+        raise ApprovalRefused("the module has other officers than this record enrolled: give the record of the last")
 
 
 def require(campaign: CampaignFile, signatures: Sequence[Path], officers: OfficerList, today: date) -> list[str]:

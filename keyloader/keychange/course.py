@@ -34,6 +34,7 @@ _HEAD = (
     "new_supply_group_code",
     "new_key_revision_number",
     "new_tariff_index",
+    "new_key_check_value",
     "rollover",
     "token_1",
     "token_2",
@@ -57,9 +58,9 @@ class Outcome:
     files: list[Path]
 
     @property
-    def refused(self) -> int:
-        """How many meters got no set."""
-        return int(self.report["refused"])
+    def is_clean(self) -> bool:
+        """Whether every meter got its set, and all of one key the same."""
+        return not self.report["refused"] and not self.report["keys_that_changed"]
 
 
 def open_folder(folder: Path, campaign: CampaignFile) -> int:
@@ -145,10 +146,9 @@ def run(
 
 class _Tally:
     def __init__(self) -> None:
-        self.made: Counter[tuple[str, str]] = Counter()
+        self.made: Counter[tuple[str, str, str]] = Counter()
         self.refused: list[dict[str, str]] = []
         self.tokens = 0
-        self.keys: dict[str, str] = {}
         self.modules: set[str] = set()
         self.test_keys = False
         self.contents: dict[str, str] = {}
@@ -160,9 +160,8 @@ class _Tally:
             self.refused.append({"meter_pan": change.meter_pan, "reason": made.reason})
             return
         new = f"{change.new_supply_group_code}/{change.new_key_revision_number}"
-        self.made[change.supply_group_code, new] += 1
+        self.made[change.supply_group_code, new, made.new_key] += 1
         self.tokens += len(made.tokens)
-        self.keys[new] = made.new_key
         self.modules.add(made.module)
         self.test_keys |= made.test_key
 
@@ -184,9 +183,11 @@ def _report(campaign: CampaignFile, tally: _Tally, officers: Sequence[str], star
         "refused_by_reason": dict(sorted(reasons.items())),
         "refused_meters": tally.refused,
         "groups": [
-            {"supply_group": old, "new_key": new, "check_value": tally.keys[new], "sets": count}
-            for (old, new), count in sorted(tally.made.items())
+            {"supply_group": old, "new_key": new, "check_value": check_value, "sets": count}
+            for (old, new, check_value), count in sorted(tally.made.items())
         ],
+        # A key that was exchanged under its name while the campaign was cut off: meters of one list got two keys.
+        "keys_that_changed": sorted(new for new, values in _values(tally).items() if len(values) > 1),
         "modules": sorted(tally.modules),
         "test_keys": tally.test_keys,
         "recipients": [
@@ -201,6 +202,14 @@ def _report(campaign: CampaignFile, tally: _Tally, officers: Sequence[str], star
     }
 
 
+def _values(tally: _Tally) -> dict[str, set[str]]:
+    """Return the check values that each new key had."""
+    found: dict[str, set[str]] = {}
+    for _, new, check_value in tally.made:
+        found.setdefault(new, set()).add(check_value)
+    return found
+
+
 def _line(made: KeyChangeSet) -> list[str]:
     tokens = [*made.tokens, "", "", "", ""][:4]
     change = made.change
@@ -209,6 +218,7 @@ def _line(made: KeyChangeSet) -> list[str]:
         change.new_supply_group_code,
         str(change.new_key_revision_number),
         change.new_tariff_index,
+        made.new_key,
         "1" if made.rollover else "0",
         *tokens,
     ]

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2
 from keywatt.vending.v1 import vending_pb2
 
-from appliance.client.client import ClientError, ClientProfile, KeywattClient, info_of
+from appliance.client.client import ClientError, ClientProfile, KeywattClient, info_of, passing
 from keyloader.errors import ApplianceRefusal
 from keyloader.keychange.meters import MeterChange
 
@@ -58,6 +59,14 @@ class Shop:
     ) -> None:
         self._client.close()
 
+    def officers_digest(self) -> str:
+        """Return the digest of the officers of the module; empty if it has none. Raises ApplianceRefusal."""
+        try:
+            status = self._client.call(self._client.keys.GetModuleStatus, keys_pb2.GetModuleStatusRequest())
+        except ClientError as error:
+            raise ApplianceRefusal(f"{error.reason or error.code.name}: {error}", hint=error.hint) from None
+        return str(status.officers_digest)
+
     def change(self, asked: Sequence[tuple[MeterChange, str]]) -> list[KeyChangeSet]:
         """Ask for the sets of at most 1,000 meters, each under its request id; they come in the order of the question.
 
@@ -71,6 +80,10 @@ class Shop:
             results = self._client.issue_batch(requests)
         except ClientError as error:
             raise ApplianceRefusal(f"{error.reason or error.code.name}: {error}", hint=error.hint) from None
+        waiting = next((found for result in results if (found := passing(result)) is not None), None)
+        if waiting is not None:
+            # What may pass is no refusal: the campaign is not finished.
+            raise ApplianceRefusal(f"{waiting.reason}: some meters have no answer yet", hint=waiting.metadata["hint"])
         return [_set(change, request_id, result) for (change, request_id), result in zip(asked, results, strict=True)]
 
 

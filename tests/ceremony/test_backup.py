@@ -266,3 +266,84 @@ def test_hold_leaves_the_store(room: Room) -> None:
     )
     hold(room, room.plan("generate", f'kind = "generate-key"\n{key}'), "Alice", "Bob")
     assert [path.name for path in room.records] == ["0001.json", "0002.json", "0003.json"]
+
+
+def test_killed_after_its_record_the_archive_gets_its_name(room: Room) -> None:
+    """A kill between the record and the archive's name; what comes next is any other command."""
+    with_backups(room)
+    archive, _ = back_up(room)
+    record = room.records[-1]
+    archive.rename(archive.with_name(f".draft-{archive.name}"))
+    record.rename(record.with_name(f"{record.name}.pending"))
+    with at_terminal(["rollback", "store-0001", "--site", str(room.site)]) as terminal:
+        terminal.answer("Type store-0001 to go on: ", "no")
+        assert terminal.end() == 3
+    assert archive.exists()
+    assert record.exists()
+
+
+def test_killed_before_its_record_nothing_of_the_archive_stays(room: Room) -> None:
+    with_backups(room)
+    plan = back_up_plan(room)
+    for name in ("backup.keywatt", "backup.keywatt.new"):
+        (room.folder / "backups" / f".draft-{name}").write_bytes(b"half an archive")
+    with running(room, plan) as terminal:
+        begin(terminal, plan)
+        terminal.choose("Who approves now?", "nobody: stop here")
+        assert terminal.end() == 3
+    assert list((room.folder / "backups").iterdir()) == []
+
+
+def test_a_kill_in_the_middle_leaves_no_token_file_on_the_medium(room: Room) -> None:
+    with_backups(room)
+    plan = back_up_plan(room)
+    with running(room, plan) as terminal:
+        begin(terminal, plan)
+        approve(terminal, room.officer("Alice"), room.officer("Bob"))
+        names = ("Alice", "Bob", "Dora")
+        for name in names[:2]:
+            hand_out(terminal, (name,))
+        share = read_share(terminal, "Dora")
+        terminal.expect("within a group, Ctrl-C stops.")
+        terminal.type(share + "\n")
+        terminal.process.kill()
+        terminal.process.wait()
+    left = list((room.folder / "backups").rglob("*"))
+    assert all(path.name.startswith((".draft-", "backup-")) and path.is_file() for path in left)
+
+
+def test_rolling_back_settles_what_a_kill_left_first(room: Room) -> None:
+    """Else the next ceremony would take the store in force, and a backup of it, for orphans."""
+    with_backups(room)
+    load(room, load_key(room))
+    back_up(room)
+    record = room.records[-1]
+    record.rename(record.with_name(f"{record.name}.pending"))
+    with at_terminal(["rollback", "store-0001", "--site", str(room.site)]) as terminal:
+        terminal.answer("Type store-0001 to go on: ", "store-0001")
+        assert terminal.end() == 0
+    assert record.exists()
+    plan = back_up_plan(room)
+    with running(room, plan) as terminal:
+        begin(terminal, plan)
+        terminal.choose("Who approves now?", "nobody: stop here")
+        assert terminal.end() == 3
+    assert "store-0002" in room.stores
+    with at_terminal(["rollback", "store-0002", "--site", str(room.site)]) as terminal:
+        terminal.answer("Type store-0002 to go on: ", "store-0002")
+        assert terminal.end() == 0
+
+
+def test_a_stopped_restore_leaves_the_pin_of_what_is_there(room: Room) -> None:
+    """The link is lost, the stores are not: nothing is initialised or restored over them."""
+    with_backups(room)
+    archive, _ = back_up(room)
+    (room.folder / "module" / "tokens").unlink()
+    plan, untouched = restore_plan(room, archive), Untouched(room)
+    for asked in (plan, room.initialise_plan()):
+        with running(room, asked) as terminal:
+            begin(terminal, asked)
+            assert terminal.end() == 1, terminal.shown
+            assert "STORE_NOT_BLANK" in terminal.shown
+    untouched.check()
+    assert "pin" in room.stores

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from keyloader.ceremonies import CeremonyPlan
-from tests.ceremony.table import Room, at_terminal, run
+from tests.ceremony.table import Room, at_terminal, hold, run
 from tests.ceremony.test_ceremony import KEY_CHECK_VALUE, load, load_key
 from tests.ceremony.test_refusals import image
 
@@ -35,6 +35,28 @@ def test_an_inventory_is_read_back_from_the_token(room: Room) -> None:
     assert shown.returncode == 0
     assert "1 keys, each proves its record" in shown.stdout
     assert image(room.folder / "module") == before
+
+
+def test_custody_is_of_the_key_and_not_of_its_name(room: Room) -> None:
+    text = (
+        '[ceremony.key]\nsupply_group_code = "600001"\nkey_revision_number = 1\nkey_type = 2\ndkga = 4\n'
+        "base_date = 14\nkey_expiry_number = 200\n"
+    )
+    plan = room.plan("generate", f'kind = "generate-key"\n{text}')
+
+    def roll_back(store: str) -> None:
+        with at_terminal(["rollback", store, "--site", str(room.site)]) as terminal:
+            terminal.answer(f"Type {store} to go on: ", store)
+            assert terminal.end() == 0
+
+    hold(room, plan, "Alice", "Bob")
+    roll_back("store-0001")
+    hold(room, plan, "Bob", "Carol")
+    for store, officers in (("store-0003", ["Bob", "Carol"]), ("store-0002", ["Alice", "Bob"])):
+        roll_back(store)
+        (key,) = json.loads(run("inventory", "--site", str(room.site), "--json").stdout)["keys"]
+        assert key["custody"]["approved_by"] == officers
+        assert key["horizon"]["bound"] == "key-expiry-number"
 
 
 def test_rolling_back_is_a_command(room: Room) -> None:

@@ -101,6 +101,15 @@ def test_an_acceptance_that_was_taken_out_is_missed(room: Room) -> None:
             terminal.answer("to sign here: ", str(taker.path))
         assert terminal.end() == 0, terminal.shown
     document = json.loads(room.records[-1].read_text())
+    # What those who take it have signed is what was seen, not only that they sign.
+    steps = document["record"]["steps"]
+    broken = next(step for step in steps if step["what"] == "seal missing or broken")
+    broken["what"] = "seal compared"
+    room.records[-1].write_text(json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+    done = run("verify", str(room.records[-1]))
+    assert done.returncode == 4
+    assert "the signature of Sam, who takes the module over, is wrong" in done.stderr
+    broken["what"] = "seal missing or broken"
     document["record"]["acceptances"].pop()
     room.records[-1].write_text(json.dumps(document, sort_keys=True, indent=1, ensure_ascii=False) + "\n")
     done = run("verify", str(room.records[-1]))

@@ -357,3 +357,16 @@ def test_the_memory_of_the_key_loader_has_no_key_of_a_file(exchange: Exchange, m
         assert len(wanted) == 4
         assert stopped_scan(terminal.process.pid, wanted) == set()
         assert terminal.end() == 0, terminal.shown
+
+
+def test_the_request_can_be_written_again(exchange: Exchange) -> None:
+    """A kill after the ceremony must not lose it: what was asked before is void."""
+    request = exchange.request()
+    before = request.read_bytes()
+    request.unlink()
+    record = exchange.room.records[-1]
+    done = run("papers", str(record), "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["papers"] == [str(request)]
+    assert request.read_bytes() == before
+    assert "nothing follows" in run("papers", str(exchange.room.records[0])).stdout

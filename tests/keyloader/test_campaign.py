@@ -9,21 +9,24 @@ import io
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from uuid import UUID
 
 import pyrage
 import pytest
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
+from keywatt.vending.v1 import vending_pb2
 
 from keyloader.errors import ApplianceRefusal, ApprovalRefused, CampaignInvalid, OutputExists
 from keyloader.keychange import course, slip
-from keyloader.keychange.approval import require
+from keyloader.keychange.approval import require, require_current
 from keyloader.keychange.campaign import NAMESPACE, CampaignFile
 from keyloader.keychange.meters import COLUMNS, MeterChange, parse
-from keyloader.keychange.shop import KeyChangeSet
+from keyloader.keychange.shop import KeyChangeSet, Shop
 from keyloader.officer_list import OfficerList
 from tests.support.meters import pan
 from tests.support.officers import ALICE, BOB, CAROL, Person
@@ -95,7 +98,7 @@ def test_each_recipient_gets_its_meters_and_nobody_else_reads_them(tmp_path: Pat
     north, south = contents(out, "North"), contents(out, "South")
     assert [row[0] for row in north[1:]] == [pan(1), pan(3)]
     assert [row[0] for row in south[1:]] == [pan(0), pan(2), pan(4)]
-    assert all(len(row) == 9 and all(len(token) == 20 for token in row[5:]) for row in north[1:])
+    assert all(len(row) == 10 and all(len(token) == 20 for token in row[6:]) for row in north[1:])
     with pytest.raises(pyrage.DecryptError):
         pyrage.decrypt((out / "North.csv.age").read_bytes(), [KEYS["South"]])
     report = json.loads((out / "report.json").read_text())
@@ -103,7 +106,7 @@ def test_each_recipient_gets_its_meters_and_nobody_else_reads_them(tmp_path: Pat
     assert (report["sets"], report["tokens"], report["refused"]) == (5, 20, 0)
     assert report["approved_by"] == ["Alice", "Bob"]
     # No digit of a token is anywhere in the clear.
-    tokens = {token for row in north[1:] + south[1:] for token in row[5:]}
+    tokens = {token for row in north[1:] + south[1:] for token in row[6:]}
     clear = b"".join(path.read_bytes() for path in out.iterdir())
     assert not any(token.encode() in clear for token in tokens)
 
@@ -132,7 +135,8 @@ def test_meters_that_are_refused_are_named(tmp_path: Path) -> None:
     campaign, out = CampaignFile.read(write(tmp_path)), tmp_path / "out"
     course.open_folder(out, campaign)
     outcome = course.run(campaign, Played(refuse=pan(2)), out, [], nobody)
-    assert outcome.refused == 1
+    assert not outcome.is_clean
+    assert outcome.report["refused"] == 1
     assert outcome.report["refused_meters"] == [{"meter_pan": pan(2), "reason": "NEW_KEY_UNKNOWN"}]
     assert [row[0] for row in contents(out, "South")[1:]] == [pan(0), pan(4)]
 
@@ -286,3 +290,62 @@ def test_the_slip_has_the_tokens_in_order(tmp_path: Path) -> None:
     assert "Credit that is on the meter stays" in " ".join(text.split())
     with pytest.raises(FileExistsError):
         slip.print_slip(made, "", tmp_path / "slip.pdf")
+
+
+def test_a_key_that_was_exchanged_meanwhile_is_told_of(tmp_path: Path) -> None:
+    class Exchanged(Played):
+        def change(self, asked: Sequence[tuple[MeterChange, str]]) -> list[KeyChangeSet]:
+            sets = super().change(asked)
+            return [replace(made, new_key="FFFFFF by SHA") if int(made.change.meter_pan[-6]) else made for made in sets]
+
+    campaign, out = CampaignFile.read(write(tmp_path, 2500)), tmp_path / "out"
+    course.open_folder(out, campaign)
+    outcome = course.run(campaign, Exchanged(), out, [], nobody)
+    assert outcome.report["keys_that_changed"] == ["203557/1"]
+    assert not outcome.is_clean
+    assert {group["check_value"] for group in outcome.report["groups"]} == {"6C3DE4 by SHA", "FFFFFF by SHA"}
+    assert {row[4] for row in contents(out, "North")[1:]} == {"6C3DE4 by SHA", "FFFFFF by SHA"}
+
+
+def test_what_may_pass_is_no_refusal() -> None:
+    """An outage does not finish a campaign."""
+    info = error_details_pb2.ErrorInfo(reason="MODULE_UNAVAILABLE", metadata={"retryable": "true", "hint": "wait"})
+    result = vending_pb2.TokenResult()
+    result.error.details.add().Pack(info)
+
+    class Away:
+        def issue_batch(self, requests: Sequence[object]) -> list[vending_pb2.TokenResult]:
+            return [result] * len(requests)
+
+    found = Shop.__new__(Shop)
+    found._client = Away()  # type: ignore[assignment]  # played
+    change = _campaign().changes[0]
+    with pytest.raises(ApplianceRefusal, match="MODULE_UNAVAILABLE"):
+        found.change([(change, _campaign().request_id(change, 0))])
+
+
+def test_officers_who_were_replaced_approve_nothing() -> None:
+    officers = enrolled(ALICE, BOB)
+    require_current(officers, officers.enrolment.digest.hex())
+    require_current(officers, "")
+    with pytest.raises(ApprovalRefused, match="other officers"):
+        require_current(officers, enrolled(ALICE, CAROL).enrolment.digest.hex())
+
+
+def test_a_fido2_key_wants_a_touch_and_its_own_application(tmp_path: Path) -> None:
+    campaign = CampaignFile.read(write(tmp_path))
+    officers = enrolled(ALICE, CAROL)
+    (tmp_path / "alice.sig").write_text(str(ALICE.sign(campaign.text, NAMESPACE)))
+    elsewhere = replace(CAROL, application="ssh:elsewhere")
+    for signature, is_good in (
+        (CAROL.sign(campaign.text, NAMESPACE), True),
+        (CAROL.sign(campaign.text, NAMESPACE, flags=0), False),
+        (elsewhere.sign(campaign.text, NAMESPACE), False),
+    ):
+        (tmp_path / "carol.sig").write_text(str(signature))
+        signatures = [tmp_path / "alice.sig", tmp_path / "carol.sig"]
+        if is_good:
+            assert require(campaign, signatures, officers, TODAY) == ["Alice", "Carol"]
+        else:
+            with pytest.raises(ApprovalRefused):
+                require(campaign, signatures, officers, TODAY)
