@@ -13,7 +13,7 @@ from keyloader import errors as keyloader_errors
 from sts import errors as sts_errors
 
 TARGET = Path(__file__).resolve().parents[1] / "docs" / "errors.md"
-LOCAL = {"CONFIGURATION_INVALID", "SETTINGS_INVALID", "SELF_TEST_FAILED"}
+LOCAL = {"SIGNATURE_UNREADABLE", "CONFIGURATION_INVALID", "SETTINGS_INVALID", "SELF_TEST_FAILED"}
 BASES = {"STS_INVALID", "MODULE_ERROR", "APPLIANCE_ERROR", "KEY_LOADER_ERROR"}
 
 
@@ -52,7 +52,7 @@ def render() -> str:
     for reason, (retryable, what) in sorted(reasons().items()):
         lines.append(f"| `{reason}` | {status_code(reason).name} | {'yes' if retryable else 'no'} | {what} |")
     lines += ["", "## Local tools", "", "| reason | what to do |", "|---|---|"]
-    local = subclasses(keyloader_errors.KeyLoaderError)
+    local = [*subclasses(keyloader_errors.KeyLoaderError), hsm_errors.SignatureUnreadable]
     for error in sorted(local, key=lambda error: str(getattr(error, "reason", ""))):
         lines.append(f"| `{getattr(error, 'reason', '')}` | {getattr(error, 'hint', '')} |")
     return "\n".join(lines) + "\n"

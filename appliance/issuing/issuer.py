@@ -110,6 +110,8 @@ class Issuer:
         except (ApplianceError, HsmError) as error:
             # Whoever asks again gets the answer of before; whoever asks anew hears of this.
             return [error] * len(submissions)
+        if self._book is not None:
+            self._book.prune(local)
         found: list[Judged] = []
         for submission in submissions:
             asked = asked_of(submission, automatic_key_change=self._automatic_key_change)

@@ -37,6 +37,7 @@ class UsageBook:
             LimitExceeded: one of them would go beyond its bound; says which, how much is used and until when.
         """
         for charge in charges:
+            self._ends[charge.counter] = charge.ends
             used = self._durable.get(charge.counter, _NOTHING) + self._reserved.get(charge.counter, _NOTHING)
             for kind, amount, most, before in (
                 ("count", charge.count, charge.count_max, used.count),
@@ -53,7 +54,6 @@ class UsageBook:
                         resets=charge.ends.isoformat(timespec="minutes"),
                     )
         for charge in charges:
-            self._ends[charge.counter] = charge.ends
             self._reserved[charge.counter] = self._reserved.get(charge.counter, _NOTHING) + _usage(charge)
 
     def release(self, charges: Iterable[Charge]) -> None:
@@ -71,11 +71,6 @@ class UsageBook:
         self.release(charges)
         for charge in charges:
             self._durable[charge.counter] = self._durable.get(charge.counter, _NOTHING) + _usage(charge)
-
-    def forget(self, counters: Iterable[str]) -> None:
-        """Forget what is durable of counters whose commit is in doubt; the ledger tells anew."""
-        for counter in counters:
-            self._durable.pop(counter, None)
 
     def prune(self, local: datetime) -> None:
         """Forget counters whose window is over, once there are many."""

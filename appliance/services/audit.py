@@ -55,6 +55,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetCheckpointRequest, context: Any
     ) -> audit_pb2.GetCheckpointResponse:
         """Return the newest checkpoint."""
+        self._authority.require_reading(peer_name(context))
         if request.fresh and request.witnessed:
             raise FieldInvalid("a fresh checkpoint has not been to witnesses yet", field="witnessed")
         snapshot = await (self._log.witnessed() if request.witnessed else self._log.newest(fresh=request.fresh))
@@ -69,6 +70,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetInclusionProofRequest, context: Any
     ) -> audit_pb2.GetInclusionProofResponse:
         """Prove that an entry is in the log."""
+        self._authority.require_reading(peer_name(context))
         snapshot = await self._log.covering(max(request.index, request.tree_size - 1))
         size = request.tree_size or snapshot.size
         leaf, hashes = await asyncio.to_thread(snapshot.inclusion, request.index, size)
@@ -78,6 +80,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.GetConsistencyProofRequest, context: Any
     ) -> audit_pb2.GetConsistencyProofResponse:
         """Prove that the log only grew."""
+        self._authority.require_reading(peer_name(context))
         snapshot = await self._log.covering(max(request.old_size, request.new_size) - 1)
         size = request.new_size or snapshot.size
         hashes = await asyncio.to_thread(snapshot.consistency, request.old_size, size)
@@ -111,6 +114,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
                 self._require_auditor(context)
                 receipts = await self._receipts.of_entry(request.index, witnessed=request.witnessed)
             case "request_id":
+                self._authority.require_reading(peer_name(context))
                 request_id = request_ids.parse(request.request_id)
                 receipts = await self._receipts.of_request(peer_name(context), request_id, witnessed=request.witnessed)
             case _:

@@ -22,6 +22,7 @@ from appliance.issuing.time_guard import TimeGuard
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import Ledger
 from appliance.ledger.records import Method
+from appliance.policy.authority import Authority
 from appliance.services import request_ids
 from hsm.frames import Asker
 from hsm.keys import KeyReference, VendingKey
@@ -178,7 +179,13 @@ class World:
         self.pipeline: Pipeline
 
     async def open(
-        self, *, look_ahead: int = 30, queue_max: int = 1000, automatic_key_change: bool = False, **policy: float
+        self,
+        *,
+        look_ahead: int = 30,
+        queue_max: int = 1000,
+        automatic_key_change: bool = False,
+        authority: Authority | None = None,
+        **policy: float,
     ) -> World:
         certification = self.module.status_now.mode is Mode.CERTIFICATION
         self.ledger = await Ledger.open(self.url, CIPHER, certification=certification, now=self.clock.milliseconds)
@@ -191,6 +198,7 @@ class World:
             guard=self.guard,
             look_ahead_minutes=look_ahead,
             automatic_key_change=automatic_key_change,
+            authority=authority,
         )
         self.pipeline = Pipeline(self.issuer, queue_max=queue_max)
         return self

@@ -1,0 +1,165 @@
+"""What a policy allows whom: every role with every class and group, ceilings, hours, free issue, and what counts."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.errors import ClientRevoked, NotAuthorised
+from appliance.policy.authority import Authority
+from appliance.policy.judge import Asked, Judge, window
+from tests.policy.texts import client, limit, policy
+
+NOON = datetime(2026, 11, 29, 12, 0)
+GROUPS = ("201457", "201458")
+CLASSES = [
+    *((0, number) for number in range(8)),
+    *((1, number) for number in (0, 1, 2, 6, 11)),
+    *((2, number) for number in (0, 1, 2, 3, 5, 6, 7, 10, 11)),
+]
+
+
+def grant(groups: str, classes: str, more: str = "") -> str:
+    return f"[[client.grant]]\nsupply_groups = [{groups}]\nclasses = [{classes}]\n{more}"
+
+
+ROLES = {
+    "vendor": (grant('"201457"', '"0.0", "0.4"'), {((0, 0), "201457"), ((0, 4), "201457")}),
+    "engineer": (
+        grant('"201457"', '"2.1", "2.5"') + grant('"201458"', '"key-change"'),
+        {((2, 1), "201457"), ((2, 5), "201457"), ((2, 3), "201458")},
+    ),
+    "tester": (grant('"*"', '"1.0-15"'), {((1, number), "") for number in (0, 1, 2, 6, 11)}),
+    "auditor": ("", set()),
+    "nobody": (None, set()),
+}
+JUDGE = Judge(
+    policy(
+        *(client(name, grants, audits=name == "auditor") for name, (grants, _) in ROLES.items() if grants is not None)
+    )
+)
+
+
+@pytest.mark.parametrize(("role", "token", "group"), list(itertools.product(ROLES, CLASSES, GROUPS)))
+def test_the_matrix(role: str, token: tuple[int, int], group: str) -> None:
+    groups = () if token[0] == 1 else (group,)
+    asked = Asked(client=role, supply_groups=groups, token_class=token[0], subclass=token[1], meter=1)
+    wanted = (token, "" if token[0] == 1 else group)
+    if wanted in ROLES[role][1]:
+        assert JUDGE.judge(asked, NOON) == []
+    else:
+        with pytest.raises(NotAuthorised):
+            JUDGE.judge(asked, NOON)
+
+
+def test_a_key_change_needs_both_groups() -> None:
+    asked = {"client": "engineer", "token_class": 2, "subclass": 3, "meter": 1}
+    JUDGE.judge(Asked(supply_groups=("201458",), **asked), NOON)  # type: ignore[arg-type]
+    for groups in (("201457", "201458"), ("201458", "201457")):
+        with pytest.raises(NotAuthorised):
+            JUDGE.judge(Asked(supply_groups=groups, **asked), NOON)  # type: ignore[arg-type]
+
+
+def credit(**changes: object) -> Asked:
+    fields: dict[str, object] = {
+        "client": "vendor",
+        "supply_groups": ("201457",),
+        "token_class": 0,
+        "subclass": 0,
+        "meter": 7,
+        "units": 100,
+    }
+    return Asked(**(fields | changes))  # type: ignore[arg-type]
+
+
+def vendor(more: str, *limits: str) -> Judge:
+    return Judge(policy(client("vendor", grant('"201457"', '"0.0", "0.4"', more)), client("other"), *limits))
+
+
+def test_ceilings() -> None:
+    judge = vendor('ceiling_units = "10.0"\nceiling_currency = "5"\n')
+    judge.judge(credit(units=100), NOON)
+    judge.judge(credit(subclass=4, units=0, currency=500_000), NOON)
+    for asked in (credit(units=101), credit(subclass=4, units=0, currency=500_001)):
+        with pytest.raises(NotAuthorised):
+            judge.judge(asked, NOON)
+
+
+def test_hours() -> None:
+    judge = vendor("hours = {start = 06:00:00, end = 22:00:00}\n")
+    judge.judge(credit(), NOON)
+    for hour in (5, 22, 23):
+        with pytest.raises(NotAuthorised):
+            judge.judge(credit(), NOON.replace(hour=hour))
+
+
+def test_free_issue_is_apart() -> None:
+    with pytest.raises(NotAuthorised):
+        vendor("").judge(credit(is_free=True), NOON)
+    vendor("free_issue = true\n").judge(credit(is_free=True), NOON)
+
+
+def test_a_revoked_client_may_do_nothing() -> None:
+    judge = Judge(policy(client("vendor", is_revoked=True)))
+    with pytest.raises(ClientRevoked):
+        judge.judge(credit(), NOON)
+    with pytest.raises(ClientRevoked):
+        judge.require_client("vendor")
+
+
+def test_reading_and_auditing_are_permissions_of_their_own() -> None:
+    judge = Judge(policy(client("seller", reads=False), client("auditor", "", audits=True)))
+    with pytest.raises(NotAuthorised):
+        judge.require_reading("seller")
+    judge.require_reading("auditor")
+    assert judge.is_auditor("auditor")
+    assert not judge.is_auditor("seller")
+    with pytest.raises(NotAuthorised):
+        judge.is_auditor("nobody")
+
+
+def test_what_counts_for_which_limit() -> None:
+    judge = vendor(
+        "",
+        limit("by-client", "client", "day", count=5),
+        limit("by-group", "supply-group", "month", units="1000"),
+        limit("by-meter", "meter", "hour", count=2, classes=["0.0"]),
+        limit("all-currency", "all", "minute", currency="1"),
+        limit("of-another", "client", "day", count=1, clients=["other"]),
+        limit("of-another-group", "supply-group", "day", count=1, supply_groups=["201458"]),
+        limit("of-another-class", "all", "day", count=1, classes=["2.1"]),
+    )
+    charges = {charge.limit: charge for charge in judge.judge(credit(), NOON)}
+    assert set(charges) == {"by-client", "by-group", "by-meter", "all-currency"}
+    assert charges["by-client"].counter == "by-client|day|202611290000|vendor"
+    assert charges["by-group"].counter == "by-group|month|202611010000|201457"
+    assert charges["by-group"].units_max == 10_000
+    assert charges["by-meter"].counter == "by-meter|hour|202611291200|7"
+    assert charges["all-currency"].counter == "all-currency|minute|202611291200|"
+    assert charges["by-group"].ends == datetime(2026, 12, 1)
+
+
+@given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.sampled_from(["minute", "hour", "day", "month"]))
+def test_windows_hold_their_moment_and_join(moment: datetime, kind: str) -> None:
+    start, ends = window(kind, moment)
+    assert start <= moment < ends
+    assert window(kind, ends)[0] == ends
+    assert window(kind, ends - timedelta(microseconds=1)) == (start, ends)
+
+
+def test_without_a_policy_there_is_no_judgement() -> None:
+    authority = Authority()
+    assert authority.judge([credit()], NOON) == []
+    authority.require_client("anybody")
+    authority.require_reading("anybody")
+    assert authority.is_auditor("anybody", otherwise=True)
+    assert not authority.is_auditor("anybody", otherwise=False)
+    authority.put(policy(client("vendor", "")))
+    with pytest.raises(NotAuthorised):
+        authority.judge([credit()], NOON)
+    with pytest.raises(NotAuthorised):
+        authority.require_client("anybody")

@@ -1,0 +1,227 @@
+"""Which policy comes into force: signed by enough officers, for this module, later than every one before."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance.errors import NotAuthorised, PolicyInvalid, PolicyOutdated, PolicyUnsigned
+from appliance.ledger.ledger import Ledger
+from appliance.policy import keeper as keepers
+from appliance.policy.authority import Authority
+from appliance.policy.document import Policy
+from appliance.policy.keeper import PolicyKeeper
+from appliance.policy.signatures import NAMESPACE
+from hsm.officers import Enrolment
+from hsm.status import ModuleStatus, Profile
+from tests.policy.texts import client, policy_text
+from tests.support.officers import ALICE, BOB, CAROL, PEOPLE, Person, now, officers
+from tests.support.played import CIPHER, STATUS
+
+EXPIRED = Person.make("Eve", 210, valid_until=1)
+STRANGER = Person.make("Mallory", 211)
+
+
+class Module:
+    """A module with officers."""
+
+    def __init__(self, *people: Person, profile: Profile = Profile.PRODUCTION, needed: int = 2) -> None:
+        self.people = people
+        self.profile = profile
+        self.needed = needed
+
+    async def status(self) -> ModuleStatus:
+        return replace(STATUS, profile=self.profile)
+
+    async def officers(self) -> Enrolment | None:
+        return Enrolment.unpack(officers(*self.people, POLICY=self.needed).pack()) if self.people else None
+
+
+class Desk:
+    """A folder with a policy, and who has signed it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def put(self, text: str, *people: Person, namespace: str = NAMESPACE) -> Policy:
+        policy = Policy.parse(text.encode(), "policy.toml")
+        for path in self.folder.glob("*.sig"):
+            path.unlink()
+        for number, person in enumerate(people):
+            (self.folder / f"{number}.sig").write_text(str(person.sign(policy.text, namespace)))
+        (self.folder / "policy.toml").write_text(text)
+        return policy
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "policy")
+
+
+async def keeper(desk: Desk, url: str, module: Module | None = None) -> tuple[PolicyKeeper, Authority, Ledger]:
+    ledger = await Ledger.open(url, CIPHER, certification=False)
+    authority = Authority()
+    return (
+        PolicyKeeper(desk.folder, module or Module(*PEOPLE), ledger, authority),  # type: ignore[arg-type]  # played
+        authority,
+        ledger,
+    )
+
+
+async def test_two_officers_put_a_policy_in_force(desk: Desk, ledger_url: str) -> None:
+    found, authority, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice")), ALICE, CAROL)
+        await found.load()
+        authority.require_client("alice")
+        with pytest.raises(NotAuthorised):
+            authority.require_client("bob")
+    finally:
+        await ledger.close()
+
+
+@pytest.mark.parametrize(
+    "signers",
+    [
+        (),
+        (ALICE,),
+        (ALICE, ALICE),
+        (ALICE, STRANGER),
+        (ALICE, EXPIRED),
+        (ALICE, replace(BOB, private=STRANGER.private)),
+        (ALICE, replace(CAROL, application="ssh:elsewhere")),
+    ],
+)
+async def test_too_few_signatures(desk: Desk, ledger_url: str, signers: tuple[Person, ...]) -> None:
+    found, authority, ledger = await keeper(desk, ledger_url, Module(*PEOPLE, EXPIRED))
+    try:
+        desk.put(policy_text(client("alice")), *signers)
+        with pytest.raises(PolicyUnsigned):
+            await found.load()
+        assert authority.policy is None
+    finally:
+        await ledger.close()
+
+
+async def test_signatures_of_something_else(desk: Desk, ledger_url: str) -> None:
+    found, _, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice")), ALICE, BOB)
+        (desk.folder / "policy.toml").write_text(policy_text(client("alice"), client("mallory")))
+        with pytest.raises(PolicyUnsigned):
+            await found.load()
+        desk.put(policy_text(client("alice")), ALICE, BOB, namespace="approval@keywatt.dev")
+        with pytest.raises(PolicyUnsigned):
+            await found.load()
+        # A touch is part of a FIDO2 signature.
+        policy = desk.put(policy_text(client("alice")), ALICE)
+        (desk.folder / "c.sig").write_text(str(CAROL.sign(policy.text, NAMESPACE, flags=0)))
+        with pytest.raises(PolicyUnsigned):
+            await found.load()
+        (desk.folder / "c.sig").write_text(str(CAROL.sign(policy.text, NAMESPACE)))
+        (desk.folder / "rubbish.sig").write_bytes(b"\xff\xfe")
+        await found.load()
+    finally:
+        await ledger.close()
+
+
+async def test_as_many_as_the_token_says(desk: Desk, ledger_url: str) -> None:
+    found, _, ledger = await keeper(desk, ledger_url, Module(*PEOPLE, needed=3))
+    try:
+        desk.put(policy_text(client("alice")), ALICE, BOB)
+        with pytest.raises(PolicyUnsigned, match="3 must"):
+            await found.load()
+        desk.put(policy_text(client("alice")), ALICE, BOB, CAROL)
+        await found.load()
+    finally:
+        await ledger.close()
+
+
+async def test_a_policy_for_another_module(desk: Desk, ledger_url: str) -> None:
+    found, _, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice"), module="other"), ALICE, BOB)
+        with pytest.raises(PolicyInvalid, match="for module other"):
+            await found.load()
+    finally:
+        await ledger.close()
+
+
+async def test_an_older_policy_is_refused_for_ever(desk: Desk, ledger_url: str) -> None:
+    """Also by a process that begins anew, and by another appliance on the same ledger."""
+    found, authority, ledger = await keeper(desk, ledger_url)
+    desk.put(policy_text(client("alice"), number=7), ALICE, BOB)
+    await found.load()
+    desk.put(policy_text(client("alice"), client("mallory"), number=6), ALICE, BOB)
+    with pytest.raises(PolicyOutdated):
+        await found.load()
+    desk.put(policy_text(client("alice"), client("mallory"), number=7), ALICE, BOB)
+    with pytest.raises(PolicyOutdated, match="another policy with number 7"):
+        await found.load()
+    assert authority.policy is not None
+    assert [one.name for one in authority.policy.client] == ["alice"]
+    await ledger.close()
+    found, authority, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice"), number=6), ALICE, BOB)
+        with pytest.raises(PolicyOutdated):
+            await found.load()
+        desk.put(policy_text(client("alice"), number=7), ALICE, BOB)
+        await found.load()
+    finally:
+        await ledger.close()
+
+
+async def test_a_token_without_officers(desk: Desk, ledger_url: str) -> None:
+    found, _, ledger = await keeper(desk, ledger_url, Module())
+    try:
+        desk.put(policy_text(client("alice")))
+        with pytest.raises(PolicyUnsigned, match="no officers"):
+            await found.load()
+    finally:
+        await ledger.close()
+    found, authority, ledger = await keeper(desk, ledger_url, Module(profile=Profile.DEVELOPMENT))
+    try:
+        await found.load()
+        assert authority.policy is not None
+    finally:
+        await ledger.close()
+
+
+async def test_a_new_policy_is_taken_over_and_a_bad_one_is_not(
+    desk: Desk, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keepers, "_LOOK_SECONDS", 0.01)
+    found, authority, ledger = await keeper(desk, ledger_url)
+
+    async def until(number: int) -> None:
+        async with asyncio.timeout(10):
+            while authority.policy is None or authority.policy.number != number:  # noqa: ASYNC110 - of another task
+                await asyncio.sleep(0.01)
+
+    try:
+        desk.put(policy_text(client("alice"), number=1), ALICE, BOB)
+        await found.load()
+        watching = asyncio.create_task(found.watch())
+        desk.put(policy_text(client("alice"), client("bob"), number=2), ALICE, BOB)
+        await until(2)
+        desk.put(policy_text(client("mallory"), number=3), ALICE)
+        (desk.folder / "policy.toml").write_text("rubbish")
+        await asyncio.sleep(0.1)
+        assert authority.policy is not None
+        assert authority.policy.number == 2
+        desk.put(policy_text(client("carol"), number=4), BOB, CAROL)
+        await until(4)
+        with pytest.raises(NotAuthorised):
+            authority.require_client("alice")
+        watching.cancel()
+    finally:
+        await ledger.close()
+
+
+def test_terms_are_judged_by_the_minute() -> None:
+    assert EXPIRED.valid_until < now()
