@@ -18,7 +18,7 @@ from keyloader.errors import ApprovalRefused, CampaignInvalid
 from keyloader.keychange import course, slip
 from keyloader.keychange.approval import officers_of, require, require_current
 from keyloader.keychange.campaign import NAMESPACE, CampaignFile
-from keyloader.keychange.meters import COLUMNS, MeterChange, parse
+from keyloader.keychange.meters import MeterChange, of_arguments
 from keyloader.keychange.shop import KeyChangeSet, Shop
 from keyloader.proquints import spell
 
@@ -157,10 +157,9 @@ def one(
 ) -> None:
     """Make the key-change tokens of one meter, and the page that its customer gets."""
     fields = (meter, sgc, str(krn), ti, str(ea), new_sgc, str(new_krn), new_ti)
-    listed = ",".join(COLUMNS) + "\n" + ",".join(field.replace(",", " ") for field in fields) + "\n"
 
     def work() -> KeyChangeSet:
-        (change,) = parse(listed.encode(), "the arguments")
+        change = of_arguments(fields)
         if output is not None and output.exists():
             raise FileExistsError(17, "is there already", str(output))
         with Shop(profile) as shop:

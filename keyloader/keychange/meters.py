@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -79,6 +79,14 @@ def parse(octets: bytes, name: str) -> list[MeterChange]:
     if not found:
         raise CampaignInvalid(f"{name}: there is no meter in it")
     return found
+
+
+def of_arguments(fields: Sequence[str]) -> MeterChange:
+    """Return the change of one meter from its columns, in their order; raises CampaignInvalid."""
+    try:
+        return _read(dict(zip(COLUMNS, fields, strict=True)), ())
+    except (StsError, ValueError) as error:
+        raise CampaignInvalid(str(error)) from None
 
 
 def _read_all(reader: csv.DictReader[str]) -> tuple[list[MeterChange], list[str]]:

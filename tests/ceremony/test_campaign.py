@@ -172,7 +172,7 @@ def test_one_meter_with_its_page(system: System, tmp_path: Path) -> None:
     assert number in text
     for wrong, message in (
         (["--new-sgc", "999999"], "VENDING_KEY_UNKNOWN"),
-        (["--meter", "123"], "line 2"),
+        (["--meter", "00000000001"], "check digit"),
         (["-o", str(tmp_path / "slip.pdf")], "already"),
     ):
         refused = run(*arguments, *wrong)
