@@ -114,6 +114,9 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     finally:
+        # Whoever presses Ctrl-C again waits: what is under way is finished first.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         servers.stop()
 
 

@@ -13,6 +13,7 @@ from google.rpc import status_pb2
 
 from appliance.errors import ClientUnnamed
 from appliance.interceptors.peer import peer_name
+from appliance.interceptors.reading import read_request, read_requests
 from appliance.interceptors.status import INTERNAL_REASON, to_status
 from appliance.policy.authority import Authority
 
@@ -52,21 +53,19 @@ class Calls:
 
     def wrap(self, method: str, handler: Any, *, unread: bool = False) -> Any:
         """Return a handler that maps errors and logs; ``unread``: it takes octets."""
+        read = handler.request_deserializer
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                self._unary(method, handler.unary_unary),
-                request_deserializer=None if unread else handler.request_deserializer,
+                self._unary(method, handler.unary_unary if unread else _reading(read, handler.unary_unary)),
                 response_serializer=None if unread else handler.response_serializer,
             )
         if handler.unary_stream is not None:
             return grpc.unary_stream_rpc_method_handler(
-                self._stream(method, handler.unary_stream),
-                request_deserializer=handler.request_deserializer,
+                self._stream(method, _reading(read, handler.unary_stream)),
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
-            self._stream(method, handler.stream_stream),
-            request_deserializer=handler.request_deserializer,
+            self._stream(method, _reading_all(read, handler.stream_stream)),
             response_serializer=handler.response_serializer,
         )
 
@@ -115,6 +114,14 @@ class Calls:
             return
         milliseconds = round((time.monotonic() - started) * 1000, 2)
         logger.info("call", method=method, peer=_peer(context), reason=reason, milliseconds=milliseconds)
+
+
+def _reading(read: Callable[[bytes], Any], inner: Callable[[Any, Any], Any]) -> Callable[[bytes, Any], Any]:
+    return lambda octets, context: inner(read_request(read, octets), context)
+
+
+def _reading_all(read: Callable[[bytes], Any], inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda stream, context: inner(read_requests(read, stream), context)
 
 
 class _Registry:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 
 from appliance.audit.receipts import Receipts
 from appliance.errors import FieldInvalid, FieldMissing, IssuanceUnknown
 from appliance.interceptors.peer import peer_name
+from appliance.interceptors.reading import read_request
 from appliance.interceptors.status import to_status
 from appliance.issuing.issuer import Outcome
 from appliance.issuing.orders import Submission
@@ -36,11 +36,8 @@ def _deadline(context: Any) -> float | None:
 
 
 def _read(message: type[IssueRequest], octets: bytes, context: Any) -> Submission:
-    try:
-        request = message.FromString(octets)
-    except DecodeError:
-        raise FieldInvalid("the request is not a message of this call", field="") from None
-    return submission(request, peer_name(context), _deadline(context))
+    read: Callable[[bytes], IssueRequest] = message.FromString
+    return submission(read_request(read, octets), peer_name(context), _deadline(context))
 
 
 class VendingService(vending_pb2_grpc.VendingServiceServicer):

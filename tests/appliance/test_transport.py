@@ -6,8 +6,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from keywatt.audit.v1 import audit_pb2
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+from keywatt.vending.v1 import vending_pb2
 
 from appliance.client.client import ClientError, KeywattClient
 from tests.support.system import System, load_script
@@ -33,12 +35,25 @@ def test_without_tls_nothing_is_served(online_system: System) -> None:
     assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-def test_octets_that_are_no_message_are_refused_by_name(online_system: System) -> None:
+CALLS = [
+    (f"/{service.full_name}/{method.name}", method.client_streaming, method.server_streaming)
+    for file in (vending_pb2, keys_pb2, audit_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+
+
+@pytest.mark.parametrize(("path", "asks_many", "answers_many"), CALLS)
+def test_octets_that_are_no_message_are_refused_by_name(
+    online_system: System, path: str, asks_many: bool, answers_many: bool
+) -> None:
+    kind = f"{'stream' if asks_many else 'unary'}_{'stream' if answers_many else 'unary'}"
     with secure_channel(online_system) as channel:
-        call = channel.unary_unary("/keywatt.vending.v1.VendingService/IssueCreditToken")
+        call = getattr(channel, kind)(path)
         for octets in (b"\xff", b"\x0a\x7f", b"\x0b" * 50):
             with pytest.raises(grpc.RpcError) as refusal:
-                call(octets, timeout=5)
+                answer = call(iter([octets]) if asks_many else octets, timeout=5)
+                list(answer if answers_many else [])
             assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "not a message of this call" in str(refusal.value.details())
 

@@ -1,0 +1,116 @@
+"""Mutated octets to every call: refused by name, never an internal error, and the appliance goes on as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from appliance.client.client import KeywattClient
+from tests.appliance.test_transport import secure_channel
+from tests.faults.test_policy import client_name, every_call, module_id, put, request
+from tests.policy.texts import client, limit, policy_text
+from tests.support.system import System, running
+
+ROUNDS = int(os.environ.get("KEYWATT_FUZZ", "250"))
+BAD = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED})
+GROWTH_MAX = 24 * 1024
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[System]:
+    with running() as found:
+        name = module_id(found)
+        found.stop()
+        granted = client(client_name(found), audits=True)
+        put(found, policy_text(granted, limit("daily", "all", count=10**6), number=1, module=name))
+        path = found.state / "appliance" / "appliance.toml"
+        path.write_text(path.read_text() + f'\n[policy]\nfolder = "{found.state}/appliance/policy"\n')
+        found.start()
+        yield found
+
+
+def mutated(source: random.Random, octets: bytes) -> bytes:
+    """Return octets that are nearly those of a good request."""
+    found = bytearray(octets)
+    for _ in range(source.choice((1, 1, 2, 4, 16))):
+        place = source.randrange(len(found) + 1)
+        match source.randrange(6):
+            case 0 if found:
+                found[place % len(found)] ^= 1 << source.randrange(8)
+            case 1:
+                found[place:place] = source.randbytes(source.choice((1, 3, 8, 64)))
+            case 2:
+                del found[place : place + source.choice((1, 2, 8))]
+            case 3:
+                # A piece twice, as fields that are repeated or contradict each other.
+                found[place:place] = found[: source.randrange(len(found) + 1)]
+            case 4:
+                # A length that reaches beyond the end, or deep into itself.
+                found[place:place] = bytes([0x0A, source.randrange(256)]) * source.choice((1, 50))
+            case _:
+                found[place:place] = b"\xff" * source.choice((1, 9, 10))
+    return bytes(found[:200_000])
+
+
+def method_path(method: object) -> str:
+    return str(method._method.decode())  # type: ignore[attr-defined]
+
+
+def resident(pid: int) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1])
+
+
+def test_mutated_requests_to_every_call(system: System) -> None:
+    source = random.Random(20261129)
+    with KeywattClient(system.profile) as asked, secure_channel(system) as channel:
+        calls = [(method_path(method), message.SerializeToString()) for method, message in every_call(asked)]
+        assert len({path for path, _ in calls}) >= 14
+        pid, worker = system.appliance_pid, system.worker_pid
+        seen: Counter[grpc.StatusCode] = Counter()
+        before = 0
+        for turn in range(ROUNDS):
+            for path, octets in calls:
+                seen[_call(channel, path, mutated(source, octets))] += 1
+            if turn == ROUNDS // 5:
+                before = resident(pid)
+        assert not set(seen) & BAD, seen
+        assert seen[grpc.StatusCode.INVALID_ARGUMENT] > ROUNDS
+        assert (system.appliance_pid, system.worker_pid) == (pid, worker)
+        assert resident(pid) - before < GROWTH_MAX
+        # It sells as before.
+        asked.issue(asked.vending.IssueCreditToken, request(77))
+    log = system.log("appliance")
+    assert "call-failed" not in log
+    assert "Traceback" not in log
+
+
+def _call(channel: grpc.Channel, path: str, octets: bytes) -> grpc.StatusCode:
+    try:
+        channel.unary_unary(path)(octets, timeout=10)
+    except grpc.RpcError as error:
+        call: grpc.Call = error  # type: ignore[assignment]  # every error of a call is one
+        return call.code()
+    return grpc.StatusCode.OK
+
+
+def test_nested_and_oversized_messages(system: System) -> None:
+    nested = b""
+    for _ in range(2000):
+        length, head = len(nested), b""
+        while length > 0x7F:
+            head += bytes([length & 0x7F | 0x80])
+            length >>= 7
+        nested = b"\x0a" + head + bytes([length]) + nested
+    with KeywattClient(system.profile) as asked, secure_channel(system) as channel:
+        for method, _ in every_call(asked):
+            path = method_path(method)
+            assert _call(channel, path, nested) not in BAD
+            assert _call(channel, path, bytes(2 * 1024 * 1024)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        asked.issue(asked.vending.IssueCreditToken, request(78))
