@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hsm.ceremony_requests import CENTRES_MAX, Centre, CentresItem
-from hsm.errors import SignatureUnreadable
 from hsm.officers import CeremonyKind
 from hsm.requests import Operation
 from hsm.ssh_signatures import OfficerKey
 from keyloader.ceremonies.base import Action, CeremonyType, Stage
+from keyloader.exchange.centre_key import CentreKey
 from keyloader.officer_list import OFFICER_NAME
 
 
@@ -28,18 +28,7 @@ class CentreEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: Annotated[str, Field(pattern=f"^{OFFICER_NAME.pattern}$")]
-    key: str
-
-    @field_validator("key")
-    @classmethod
-    def _check_key(cls, text: str) -> str:
-        try:
-            key = OfficerKey.parse(text)
-        except SignatureUnreadable as error:
-            raise ValueError(str(error)) from None
-        if key.application:
-            raise ValueError("a centre signs with a plain Ed25519 key")
-        return str(key)
+    key: CentreKey
 
 
 class ChangeCentres(CeremonyType):

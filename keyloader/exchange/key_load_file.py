@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hsm.ceremony_requests import KEY_LOAD_NAMESPACE, KeySource, LoadKeyItem, LoadWrappedItem, key_load_text
 from hsm.errors import SignatureUnreadable
 from hsm.ssh_signatures import OfficerKey, OfficerSignature
 from keyloader.errors import KeyLoadFileInvalid
+from keyloader.exchange.centre_key import CentreKey
 from keyloader.exchange.json_file import Hex, canonical, canonical_of, dump, load
 from keyloader.key_attributes import KeyAttributes
 
@@ -68,20 +69,9 @@ class KeyLoadFile(BaseModel):
     transport: Annotated[Hex, Field(min_length=194, max_length=194)]
     created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     centre: Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,30}[!-~])?$")]
-    centre_key: str
+    centre_key: CentreKey
     keys: Annotated[list[WrappedKey], Field(min_length=1, max_length=KEYS_MAX)]
     signature: str
-
-    @field_validator("centre_key")
-    @classmethod
-    def _check_key(cls, text: str) -> str:
-        try:
-            key = OfficerKey.parse(text)
-        except SignatureUnreadable as error:
-            raise ValueError(str(error)) from None
-        if key.application:
-            raise ValueError("a centre signs with a plain Ed25519 key")
-        return str(key)
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

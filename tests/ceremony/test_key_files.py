@@ -99,6 +99,27 @@ def exchange(room: Room) -> Exchange:
     return Exchange(room)
 
 
+def rehearse(plan: Path) -> str:
+    """Rehearse with two that approve; return what was shown."""
+    with at_terminal(["rehearse", str(plan)]) as terminal:
+        begin(terminal, plan)
+        for name in ("Bob", "Carol"):
+            terminal.choose("Who approves now?", name)
+            terminal.answer("Press Enter: ", "")
+        assert terminal.end() == 0, terminal.shown
+    return terminal.shown
+
+
+def assert_refused(room: Room, plan: Path, reason: str) -> None:
+    """Run with two that approve; it is refused for the reason, and nothing has changed."""
+    untouched = Untouched(room)
+    with running(room, plan) as terminal:
+        begin(terminal, plan)
+        approve(terminal, room.officer("Alice"), room.officer("Bob"))
+        refused(room, terminal, reason)
+    untouched.check()
+
+
 def test_from_the_request_to_an_official_token(exchange: Exchange, tmp_path: Path) -> None:
     room = exchange.room
     exchange.enrol()
@@ -106,13 +127,7 @@ def test_from_the_request_to_an_official_token(exchange: Exchange, tmp_path: Pat
     linted = run("lint", str(plan), "--json")
     assert linted.returncode == 0, linted.stderr
     assert len(json.loads(linted.stdout)["actions"]) == 3
-    with at_terminal(["rehearse", str(plan)]) as terminal:
-        begin(terminal, plan)
-        for name in ("Bob", "Carol"):
-            terminal.choose("Who approves now?", name)
-            terminal.answer("Press Enter: ", "")
-        assert terminal.end() == 0, terminal.shown
-        assert "REHEARSAL  * vending key loaded: key 600500/2" in terminal.shown
+    assert "REHEARSAL  * vending key loaded: key 600500/2" in rehearse(plan)
     shown = hold(room, plan, "Alice", "Carol")
     assert "* vending key loaded: key 201457/1, check value 6C3DE4" in shown
     assert "transport key destroyed" in shown
@@ -146,12 +161,7 @@ def test_a_file_is_loaded_once(exchange: Exchange) -> None:
     hold(room, plan, "Alice", "Bob")
     destroy = 'kind = "destroy-key"\nsupply_group_code = "201457"\nkey_revision_number = 1\n'
     hold(room, room.plan("destroy", destroy), "Alice", "Bob")
-    untouched = Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "TRANSPORT_KEY_MISSING")
-    untouched.check()
+    assert_refused(room, plan, "TRANSPORT_KEY_MISSING")
 
 
 def test_a_file_for_an_older_request_is_refused(exchange: Exchange) -> None:
@@ -159,35 +169,20 @@ def test_a_file_for_an_older_request_is_refused(exchange: Exchange) -> None:
     exchange.enrol()
     plan = exchange.plan(exchange.send(exchange.request()))
     exchange.request()
-    untouched = Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "SIGNATURE_WRONG")
-    untouched.check()
+    assert_refused(room, plan, "SIGNATURE_WRONG")
 
 
 def test_a_centre_that_nobody_enrolled_is_refused(exchange: Exchange) -> None:
     room = exchange.room
     plan = exchange.plan(exchange.send(exchange.request()))
-    untouched = Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "CENTRE_UNKNOWN")
-    untouched.check()
+    assert_refused(room, plan, "CENTRE_UNKNOWN")
 
 
 def test_another_key_under_the_centres_name_is_refused(exchange: Exchange) -> None:
     room = exchange.room
     exchange.enrol()
     plan = exchange.plan(exchange.send(exchange.request(), centre=room.officer("Carol")))
-    untouched = Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "CENTRE_UNKNOWN")
-    untouched.check()
+    assert_refused(room, plan, "CENTRE_UNKNOWN")
 
 
 def test_a_file_for_another_module_is_refused(exchange: Exchange) -> None:
@@ -207,12 +202,8 @@ def test_a_file_for_another_module_is_refused(exchange: Exchange) -> None:
     other = centre.send(request.model_copy(update={"serial": "0123456789abcdef"}), keys)
     path = room.folder / "plans" / "other.json"
     path.write_bytes(other.pack())
-    plan, untouched = exchange.plan(path), Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "SIGNATURE_WRONG")
-    untouched.check()
+    plan = exchange.plan(path)
+    assert_refused(room, plan, "SIGNATURE_WRONG")
 
 
 @pytest.mark.parametrize(
@@ -247,12 +238,8 @@ def test_attributes_that_contradict_the_key_are_refused(exchange: Exchange) -> N
     text = file.text_of(lied)
     lied = lied.model_copy(update={"signature": sign(centre.private, KEY_LOAD_NAMESPACE, text).signature.hex()})
     sent.write_bytes(centre.sign(file.model_copy(update={"keys": [lied]})).pack())
-    plan, untouched = exchange.plan(sent), Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "WRAPPED_KEY_WRONG")
-    untouched.check()
+    plan = exchange.plan(sent)
+    assert_refused(room, plan, "WRAPPED_KEY_WRONG")
 
 
 def test_a_request_that_the_module_did_not_make(exchange: Exchange) -> None:
@@ -293,23 +280,14 @@ def test_key_blocks_and_their_key(room: Room) -> None:
     lines = blocks.stdout.split("\n")[:2]
     assert blocks.returncode == 0
     plan = room.plan("blocks", f'kind = "key-blocks"\nblocks = {json.dumps(lines)}\n')
-    with at_terminal(["rehearse", str(plan)]) as terminal:
-        begin(terminal, plan)
-        for name in ("Bob", "Carol"):
-            terminal.choose("Who approves now?", name)
-            terminal.answer("Press Enter: ", "")
-        assert terminal.end() == 0, terminal.shown
+    rehearse(plan)
     shown = hold(room, plan, "Bob", "Carol")
     assert "vending key loaded: key 201457/1, check value 6C3DE4" in shown
     assert "vending key loaded: key 600500/2" in shown
     # One digit of a block altered: refused, and nothing is changed.
     bad = lines[0][:-1] + ("0" if lines[0][-1] != "0" else "1")
-    plan, untouched = room.plan("bad", f'kind = "key-blocks"\nblocks = {json.dumps([bad])}\n'), Untouched(room)
-    with running(room, plan) as terminal:
-        begin(terminal, plan)
-        approve(terminal, room.officer("Alice"), room.officer("Bob"))
-        refused(room, terminal, "KEY_BLOCK_WRONG")
-    untouched.check()
+    plan = room.plan("bad", f'kind = "key-blocks"\nblocks = {json.dumps([bad])}\n')
+    assert_refused(room, plan, "KEY_BLOCK_WRONG")
 
 
 def test_a_refresh_through_a_second_file(exchange: Exchange) -> None:
