@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from appliance.errors import ClientRevoked, NotAuthorised
 from appliance.policy import document
@@ -118,10 +119,10 @@ class _Counted:
                 scopes = [] if asked.meter is None else [str(asked.meter)]
             case "all":
                 scopes = [""]
-        start, ends = window(self.limit.window, local)
+        start, ends = _window_name(self.limit.window, local.replace(second=0, microsecond=0))
         return [
             Charge(
-                counter=f"{self.limit.name}|{self.limit.window}|{start:%Y%m%d%H%M}|{scope}",
+                counter=f"{self.limit.name}|{self.limit.window}|{start}|{scope}",
                 ends=ends,
                 limit=self.limit.name,
                 count=asked.tokens,
@@ -150,6 +151,13 @@ def window(kind: str, local: datetime) -> tuple[datetime, datetime]:
         case _:
             start = minute.replace(day=1, hour=0, minute=0)
             return start, (start + 32 * _DAY).replace(day=1)
+
+
+@lru_cache(maxsize=64)
+def _window_name(kind: str, minute: datetime) -> tuple[str, datetime]:
+    # Asked for every limit of every token; another answer is needed once a minute.
+    start, ends = window(kind, minute)
+    return f"{start:%Y%m%d%H%M}", ends
 
 
 class Judge:

@@ -198,6 +198,8 @@ def test_a_clock_that_steps_stops_issuing_until_it_is_right_or_confirmed(
         # It steps again, and this time the operator says that it is right.
         step(seconds)
         refused(client)
+        # Health is looked at every so often: what it says next must come after the confirmation.
+        until(lambda: not serves(client))
         done = ledger_command(system, "confirm-clock", "--yes", "--note", "the time server was wrong before")
         assert done.returncode == 0, done.stderr
         assert "confirmed" in done.stdout

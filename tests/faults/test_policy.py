@@ -17,6 +17,7 @@ from keywatt.vending.v1 import vending_pb2
 
 from appliance.client import request_ids
 from appliance.client.client import ClientError, KeywattClient
+from tests.policy.governed import client_name, govern, put
 from tests.policy.texts import EVERYTHING, client, limit, policy_text
 from tests.support.meters import pan
 from tests.support.system import System, running
@@ -24,38 +25,10 @@ from tests.support.system import System, running
 MOST = 40
 
 
-def client_name(system: System) -> str:
-    from cryptography import x509
-
-    certificate = x509.load_pem_x509_certificate(system.profile.certificate.read_bytes())
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return str(next(iter(names)).value)
-
-
-def put(system: System, text: str) -> None:
-    folder = system.state / "appliance" / "policy"
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    draft = folder / ".new"
-    draft.write_text(text)
-    draft.chmod(0o644)
-    draft.rename(folder / "policy.toml")
-
-
-def module_id(system: System) -> str:
-    with KeywattClient(system.profile) as asked:
-        return str(asked.call(asked.keys.GetModuleStatus, keys_pb2.GetModuleStatusRequest()).module_id)
-
-
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with running() as found:
-        found.module_id = module_id(found)  # type: ignore[attr-defined]  # for these tests
-        found.stop()
-        put(found, text_of(found, client(client_name(found)), number=1))
-        path = found.state / "appliance" / "appliance.toml"
-        path.write_text(path.read_text() + f'\n[policy]\nfolder = "{found.state}/appliance/policy"\n')
-        found.start()
+        found.module_id = govern(found, client(client_name(found)))  # type: ignore[attr-defined]  # for these tests
         yield found
 
 

@@ -1,6 +1,7 @@
 """The benchmark: every figure beside what it is measured against, in one run, in interleaved rounds.
 
     make bench                      everything (about a quarter of an hour)
+    make bench BENCH="--only policy"  one table of it: what a policy costs
     make bench BENCH="--quick"      fewer and shorter rounds, no growth
     make bench BENCH="--soak 600"   ten minutes of load, with the memory of each process
 
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from hsm.session_paths import LIBRARY_PATH
 from hsm.system_users import APPLIANCE_USER, as_user
 from sts import luhn
 from sts.identifiers import MeterPAN
-from tests.performance import log_cost
+from tests.performance import log_cost, pairs, policy_cost
 from tests.performance.fill import fill
 from tests.support.lab import CONTEXTS, EPOCH, USER_PIN, Lab
 from tests.support.system import ROOT, System, free_port, running
@@ -354,19 +355,37 @@ def growth(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
         console.print(table)
 
 
-def log(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
-    """Print what the module's log costs, and how that grows."""
-    table = Table(title="With the module's log against without; medians")
+def versus(
+    title: str,
+    folder: Path,
+    systems: tuple[AbstractContextManager[System], AbstractContextManager[System]],
+    rounds: int,
+    seconds: float,
+) -> None:
+    """Print what something costs: the rates of a system that has it, and of one that has not."""
+    table = Table(title=title)
     for name in ("what", "with /s", "without /s", "ratio"):
         table.add_column(name, justify="right" if name != "what" else "left")
-    for name, pairs in log_cost.rates(lambda system: Bench(system, 0, 0, folder), rounds, seconds).items():
+    for name, found in pairs.rates(lambda system: Bench(system, 0, 0, folder), systems, rounds, seconds).items():
         table.add_row(
             name,
-            f"{median([pair[0] for pair in pairs]):.0f}",
-            f"{median([pair[1] for pair in pairs]):.0f}",
-            f"{median([pair[0] / pair[1] for pair in pairs]):.2f}",
+            f"{median([pair[0] for pair in found]):.0f}",
+            f"{median([pair[1] for pair in found]):.0f}",
+            f"{median([pair[0] / pair[1] for pair in found]):.2f}",
         )
     console.print(table)
+
+
+def policy(folder: Path, rounds: int, seconds: float) -> None:
+    """Print what a policy costs."""
+    systems = policy_cost.running_governed(), running("online", CONTEXTS)
+    versus("Under a policy with three limits against open; medians", folder, systems, rounds, seconds)
+
+
+def log(folder: Path, rounds: int, seconds: float, sizes: list[int]) -> None:
+    """Print what the module's log costs, and how that grows."""
+    systems = running("online", CONTEXTS), log_cost.running_without_log()
+    versus("With the module's log against without; medians", folder, systems, rounds, seconds)
     table = Table(title="Growth of the log")
     for name in (
         "entries",
@@ -399,7 +418,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds, no growth")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--only", choices=("unary", "bulk", "growth", "log"), help="one table alone")
+    parser.add_argument("--only", choices=("unary", "bulk", "growth", "policy", "log"), help="one table alone")
     parser.add_argument("--rows", type=int, nargs="*", default=[0, 1_000_000, 10_000_000])
     parser.add_argument("--soak", type=int, default=0, metavar="SECONDS", help="only this")
     arguments = parser.parse_args()
@@ -421,6 +440,8 @@ def main() -> None:
             stack.close()
         if arguments.only == "growth" or (arguments.only is None and not arguments.quick):
             growth(folder, rounds, seconds, arguments.rows)
+        if arguments.only in (None, "policy"):
+            policy(folder, rounds, seconds)
         if arguments.only == "log" or (arguments.only is None and not arguments.quick):
             log(folder, rounds, seconds, arguments.rows)
 

@@ -6,9 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hsm.log.tiles import TileReader
 from hsm.log.verifier import verify_log
@@ -35,26 +34,6 @@ def running_without_log() -> Iterator[System]:
         system.servers = ServersWithoutLog(system.state, system.port)
         system.servers.wait_until_up()
         yield system
-
-
-def rates(make_bench: Any, rounds: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Return rates with and without the log, round by round, of single calls by clients, and of batches."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    with ExitStack() as stack:
-        benches = [
-            make_bench(stack.enter_context(running("online", CONTEXTS))),
-            make_bench(stack.enter_context(running_without_log())),
-        ]
-        for _ in range(rounds):
-            for name, clients, size, rate in (
-                ("single, 1 client", 1, 0, 0),
-                ("single, 64 clients", 64, 0, 0),
-                ("batches of 1,000", 2, 1000, 30_000),
-            ):
-                more = {"size": size, "rate": rate} if size else {}
-                pair = tuple(bench.keywatt(clients, seconds, **more).rate for bench in benches)
-                found.setdefault(name, []).append((pair[0], pair[1]))
-    return found
 
 
 def grown(folder: Path, sizes: list[int]) -> Iterator[tuple[int, float, float, float, float]]:

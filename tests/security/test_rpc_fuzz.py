@@ -13,8 +13,9 @@ import pytest
 
 from appliance.client.client import KeywattClient
 from tests.appliance.test_transport import secure_channel
-from tests.faults.test_policy import client_name, every_call, module_id, put, request
-from tests.policy.texts import client, limit, policy_text
+from tests.faults.test_policy import every_call, request
+from tests.policy.governed import client_name, govern
+from tests.policy.texts import client, limit
 from tests.support.system import System, running
 
 ROUNDS = int(os.environ.get("KEYWATT_FUZZ", "250"))
@@ -25,13 +26,7 @@ GROWTH_MAX = 24 * 1024
 @pytest.fixture(scope="module")
 def system() -> Iterator[System]:
     with running() as found:
-        name = module_id(found)
-        found.stop()
-        granted = client(client_name(found), audits=True)
-        put(found, policy_text(granted, limit("daily", "all", count=10**6), number=1, module=name))
-        path = found.state / "appliance" / "appliance.toml"
-        path.write_text(path.read_text() + f'\n[policy]\nfolder = "{found.state}/appliance/policy"\n')
-        found.start()
+        govern(found, client(client_name(found), audits=True), limit("daily", "all", count=10**6))
         yield found
 
 
