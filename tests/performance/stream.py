@@ -24,7 +24,7 @@ _UNDER_WAY = 8
 
 
 def main() -> None:
-    from tests.performance.bench import SERVICE, request
+    from tests.performance.bench_system import SERVICE, request
 
     profile = ClientProfile.read(Path(sys.argv[1]) / "client" / "client.toml")
     seconds = float(sys.argv[2])
