@@ -16,6 +16,7 @@ from hsm.ceremony_requests import (
     TransportKey,
 )
 from hsm.errors import ModuleFault, ModuleRefusal
+from hsm.mandate import Lease, Mandate, PolicyItem
 from hsm.officers import Approval, BeginItem, Begun, ComponentPart, Enrolment, OfficersItem, unpack_approved
 from hsm.reasons import Reason
 from hsm.requests import HEADER_LENGTH, CheckValue, Item, Operation, SignedCheckpoint, pack_request
@@ -163,6 +164,18 @@ class Ceremony:
     def set_centres(self, item: CentresItem) -> None:
         """Replace the list of centres; raises ModuleRefusal."""
         _require(self._one(Operation.SET_CENTRES, item).reason)
+
+    def mandate(self) -> Mandate:
+        """Return lease and policy that the token keeps."""
+        return Mandate.unpack(self._bare(Operation.MANDATE))
+
+    def set_lease(self, item: Lease) -> None:
+        """Put a lease into the token; raises ModuleRefusal."""
+        _require(self._one(Operation.SET_LEASE, item).reason)
+
+    def set_policy(self, item: PolicyItem) -> None:
+        """Put a policy in force; raises ModuleRefusal."""
+        _require(self._one(Operation.SET_POLICY, item).reason)
 
     def sign_record(self, digest: bytes) -> bytes:
         """Have the audit key sign the record of the ceremony under way; return the signature. Raises ModuleRefusal."""

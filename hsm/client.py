@@ -26,6 +26,7 @@ from hsm.errors import (
 )
 from hsm.frames import Asker, Frame, Kind
 from hsm.keys import KeyReference, VendingKey
+from hsm.mandate import Mandate, PresentedLease
 from hsm.officers import Enrolment
 from hsm.reasons import Reason
 from hsm.requests import (
@@ -195,6 +196,22 @@ class ModuleClient:
         answer = await self._ask(Kind.OFFICERS, frames.pack_body(None, pack_request(Operation.OFFICERS)))
         reason = Reason(int.from_bytes(answer[HEADER_LENGTH : HEADER_LENGTH + 2], "big"))
         return Enrolment.unpack(answer[HEADER_LENGTH + 8 :]) if reason is Reason.OK else None
+
+    async def mandate(self) -> Mandate:
+        """Return the lease and the policy that the module has. Raises as :meth:`issue`."""
+        answer = await self._ask(Kind.MANDATE, frames.pack_body(None, pack_request(Operation.MANDATE)))
+        return Mandate.unpack(answer[HEADER_LENGTH:])
+
+    async def present_lease(self, item: PresentedLease) -> None:
+        """Present a lease that officers have signed.
+
+        Raises:
+            ModuleRefusal: the module does not take it.
+            HsmError: as :meth:`issue`.
+        """
+        reason = Reason(int.from_bytes(await self._ask(Kind.LEASE, item.pack()), "big"))
+        if reason is not Reason.OK:
+            raise ModuleRefusal(reason)
 
     async def keys(self) -> list[VendingKey]:
         """List the vending keys, ordered by reference. Raises as :meth:`issue`."""

@@ -7,7 +7,8 @@ The generation of an answer changes when the worker takes over another token sto
 Request bodies: a key reference (SGC, 6 ASCII digits; KRN, 1; zero, 1; all zero for none), for what is logged the
 askers (below), then a request of the functionality module. Answer bodies: what the module answered, then for what is
 logged eight octets for each item: the index of its entry in the log, all ones for none. Cosignatures are a
-checkpoint, a C2SP signed note; their answer is empty. Several frames may be under
+checkpoint, a C2SP signed note; their answer is empty. A lease is a present-lease item; its answer is two octets, the
+reason. Several frames may be under
 way; answers keep the order of requests.
 
 Askers say for whom each item is, as the appliance has it: length (4), number of clients (2), for each its length (2)
@@ -55,6 +56,8 @@ class Kind(enum.IntEnum):
     AUDIT_KEY = 8
     COSIGNATURES = 9
     OFFICERS = 10
+    LEASE = 11
+    MANDATE = 12
     ERROR = 255
 
 
@@ -66,6 +69,7 @@ OPERATION_OF = {
     Kind.STATUS: Operation.STATUS,
     Kind.AUDIT_KEY: Operation.AUDIT_KEY,
     Kind.OFFICERS: Operation.OFFICERS,
+    Kind.MANDATE: Operation.MANDATE,
 }
 
 _ERRORS: dict[str, type[HsmError]] = {

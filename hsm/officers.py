@@ -179,6 +179,12 @@ class Approval:
         """Return the 104 octets of the item."""
         return _APPROVE.pack(self.key, self.flags, self.counter, self.signature)
 
+    @classmethod
+    def unpack(cls, octets: bytes) -> Self:
+        """Read 104 octets."""
+        key, flags, counter, signature = _APPROVE.unpack(octets)
+        return cls(key=key, flags=flags, counter=counter, signature=signature)
+
 
 def unpack_approved(octets: bytes) -> tuple[int, int, int]:
     """Return reason, approvals so far and approvals needed."""

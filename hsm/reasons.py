@@ -92,6 +92,13 @@ class Reason(enum.IntEnum):
     BLOCK_KEY_MISSING = 79
     KEY_BLOCK_INVALID = 80
     KEY_BLOCK_WRONG = 81
+    LEASE_MISSING = 82
+    LEASE_OVER = 83
+    LEASE_CLOCK = 84
+    LEASE_INVALID = 85
+    LEASE_OUTDATED = 86
+    LEASE_NOT_SIGNED = 87
+    POLICY_OUTDATED = 88
 
 
 _CORRECT = "Correct the request; the same request will be refused again."
@@ -148,6 +155,13 @@ HINTS: dict[Reason, str] = {
     Reason.BLOCK_KEY_MISSING: "Load the key block protection key in a ceremony first.",
     Reason.KEY_BLOCK_INVALID: "See docs/key-files.md for the form of a key block; ask the centre for another.",
     Reason.KEY_BLOCK_WRONG: "The block was altered, or made under another key block protection key.",
+    Reason.LEASE_MISSING: "In production nothing is issued without a lease: have officers sign one (docs/lease.md).",
+    Reason.LEASE_OVER: "The lease to vend is over: have officers sign the next one (docs/lease.md).",
+    Reason.LEASE_CLOCK: "The module's clock is behind its log or its lease: set it right, or renew the lease.",
+    Reason.LEASE_INVALID: "A lease has a number from 1, begins before it ends, and lasts 92 days at most.",
+    Reason.LEASE_OUTDATED: "A lease with this number or a greater one was in force: sign one with the next number.",
+    Reason.LEASE_NOT_SIGNED: "Too few officers of the token, within their terms, have signed this lease.",
+    Reason.POLICY_OUTDATED: "Give the policy a greater number and have it approved again.",
     Reason.CIPHER_FAULT: "The module's own check of its cipher failed: take it out of service.",
 }
 

@@ -7,7 +7,6 @@ down as it says it; all else comes from the request that the module worked on an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from hsm.ceremony_traces import CeremonyTraces
 from hsm.errors import CosignaturesRefused, FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
 from hsm.frames import Asker, pack_indices
 from hsm.keys import KeyReference
+from hsm.leases import FILE as LEASE
+from hsm.leases import LeaseMemory, said_of
 from hsm.log import leaves
 from hsm.log.checkpoints import FORKED, WITNESSED, Checkpoint
 from hsm.log.errors import BatchTooLarge, LogDamaged, LogError, PolicyInvalid
@@ -26,12 +27,13 @@ from hsm.log.merkle import Frontier
 from hsm.log.notes import ED25519, NOTE_MAX, Note, Signature, VerifierKey
 from hsm.log.tiles import read_regular
 from hsm.log.writer import LogWriter
+from hsm.reasons import Reason
 from hsm.requests import Operation
 from hsm.session import ModuleSession
+from hsm.token_facts import changes, check_values, state_of
 from hsm.witness_gate import WitnessDemands, WitnessGate
 
 _REOPEN_SECONDS = 1.0
-_KEYS_IN_A_LEAF = 1000
 Log = Callable[..., None]
 
 
@@ -71,6 +73,7 @@ class Recorder:
         self._started = 0
         # What was made durable last: a log that is opened again must begin with it.
         self._held = Frontier()
+        self._leases = LeaseMemory({}, None)
 
     def open(self) -> None:
         """Open the log and write that this worker starts, in which mode and with which keys.
@@ -81,6 +84,8 @@ class Recorder:
         if self._demands is not None:
             self._gate = self._open_gate(self._demands)
         self._writer = LogWriter.open(self._folder)
+        self._leases = LeaseMemory(self._writer.facts, self._writer.last())
+        self._recall_lease()
         self._log("log-open", entries=self._writer.size, verifier_key=self._key)
         # For convenience: who wants proof takes the key from the record of the ceremony, not from beside the log.
         self._writer.put("verifier-key", f"{self._key}\n".encode())
@@ -208,6 +213,35 @@ class Recorder:
             return frozenset()
         return self._gate.blocked(operation, request, self._require().size, self._started)
 
+    def unleased(self, operation: Operation) -> Reason | None:
+        """Tell why nothing of this kind may be done for want of a lease; None if the module is to judge."""
+        return self._leases.refuses(operation, now_milliseconds() // 60_000)
+
+    def lease(self, octets: bytes) -> Reason:
+        """Present a lease to the module; return what it says.
+
+        Raises:
+            FrameInvalid: these octets are no lease.
+            ModuleFault: the module failed.
+            LogUnavailable: it could not be kept. It may be in force until this worker ends.
+        """
+        reason, item = self._leases.present(self._session, octets)
+        if reason is not Reason.OK:
+            return reason
+        writer = self._require()
+        self._append([leaves.make(LeafType.LEASE, now_milliseconds(), **said_of(item))])
+        try:
+            writer.put(LEASE, octets)
+        except LogError as error:
+            self._give_up(error)
+            raise LogUnavailable(str(error)) from error
+        self._keep_facts(writer)
+        return reason
+
+    def _recall_lease(self) -> None:
+        if refusal := self._leases.recall(self._session, self._folder):
+            self._log("lease-not-recalled", reason=refusal)
+
     def take_over(self, session: ModuleSession, before: str, store: str) -> None:
         """Go on with a session on another token store; write what is different. Raises ModuleFault, LogUnavailable."""
         status = session.status()
@@ -215,10 +249,16 @@ class Recorder:
         if (status.module_id, public) != (self._status.module_id, self._key.public):
             raise ModuleFault("the new token store is of another module, or has another audit key")
         self._session, self._status = session, status
+        self._recall_lease()
         writer = self._require()
-        facts = self._facts(writer)
+        facts = changes(self._session, status, writer.facts)
         self._append(
-            [leaves.make(LeafType.RELOAD, now_milliseconds(), before=before, store=store, **self._state()), *facts]
+            [
+                leaves.make(
+                    LeafType.RELOAD, now_milliseconds(), before=before, store=store, **state_of(self._session, status)
+                ),
+                *facts,
+            ]
         )
         self._keep_facts(writer)
 
@@ -338,7 +378,7 @@ class Recorder:
 
     def _write_start(self, writer: LogWriter) -> None:
         status = self._status
-        facts = self._facts(writer)
+        facts = changes(self._session, status, writer.facts)
         if writer.is_torn:
             self._log("log-torn", after=writer.size)
         entries = [
@@ -352,46 +392,19 @@ class Recorder:
                 # No checkpoint of this start was ever cosigned before, whatever disk and clock were put back to.
                 nonce=os.urandom(16).hex(),
                 torn=writer.is_torn or None,
-                **self._state(),
+                **state_of(self._session, status),
             ),
             *facts,
         ]
         self._append(entries)
         self._keep_facts(writer)
 
-    def _check_values(self) -> dict[str, str]:
-        return {str(key.reference): key.check_value.hex() for key in self._session.keys}
-
-    def _state(self) -> dict[str, object]:
-        """Return what an entry says of the token."""
-        status, keys = self._status, self._check_values()
-        return {
-            "mode": status.mode.name.lower(),
-            "tables": status.tables_digest.hex(),
-            "tables_name": status.tables_name,
-            "token_serial": status.token_serial,
-            "keys": len(keys),
-            "keys_digest": hashlib.sha256(leaves.encode(keys)).hexdigest(),
-        }
-
-    def _facts(self, writer: LogWriter) -> list[bytes]:
-        """Return entries for what differs from what the log knows: the mode, and keys."""
-        status, keys, now = self._status, self._check_values(), now_milliseconds()
-        before, mode_before = writer.facts.get("keys", {}), writer.facts.get("mode")
-        if not isinstance(before, dict):
-            raise LogDamaged("state.json is not what a writer leaves")
-        entries = []
-        if mode_before not in (None, status.mode.name.lower()):
-            entries.append(leaves.make(LeafType.MODE, now, before=mode_before, after=status.mode.name.lower()))
-        added = sorted(f"{name} {value}" for name, value in keys.items() if before.get(name) != value)
-        removed = sorted(f"{name} {value}" for name, value in before.items() if keys.get(name) != value)
-        for start in range(0, max(len(added), len(removed)), _KEYS_IN_A_LEAF):
-            end = start + _KEYS_IN_A_LEAF
-            entries.append(leaves.make(LeafType.KEYS, now, added=added[start:end], removed=removed[start:end]))
-        return entries
-
     def _keep_facts(self, writer: LogWriter) -> None:
-        writer.facts |= {"keys": self._check_values(), "mode": self._status.mode.name.lower()}
+        writer.facts |= {
+            "keys": check_values(self._session),
+            "mode": self._status.mode.name.lower(),
+            "lease": self._leases.facts(now_milliseconds() // 60_000),
+        }
         try:
             writer.fold()
         except LogError as error:

@@ -51,6 +51,10 @@ class Operation(enum.IntEnum):
     SET_CENTRES = 0x20
     SET_BLOCK_KEY = 0x21
     LOAD_BLOCK = 0x22
+    SET_LEASE = 0x23
+    SET_POLICY = 0x24
+    MANDATE = 0x25
+    PRESENT_LEASE = 0x26
 
 
 class Mark(enum.IntFlag):

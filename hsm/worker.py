@@ -39,8 +39,8 @@ _PEER_CREDENTIALS = struct.Struct("=iII")
 _READ_SIZE = 256 * 1024
 _CONNECTIONS_MAX = 64
 _MALFORMED = frozenset({"PKCS#11: DataInvalid", "PKCS#11: DataLenRange", "PKCS#11: MechanismInvalid"})
-_NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY, Kind.OFFICERS})
-_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY, Kind.OFFICERS})
+_NEVER_WITH_KEY = frozenset({Kind.AUDIT_KEY, Kind.OFFICERS, Kind.MANDATE})
+_WITHOUT_KEY = frozenset({Kind.ISSUE, Kind.VERIFY, Kind.AUDIT_KEY, Kind.OFFICERS, Kind.MANDATE})
 
 
 def log(event: str, **fields: object) -> None:
@@ -216,7 +216,7 @@ class Worker:
     def _answer(self, frame: Frame, peer_user: int) -> Frame:
         self._heartbeat.begin()
         try:
-            return Frame(kind=frame.kind, correlation=frame.correlation, body=self._execute(frame))
+            return Frame(kind=frame.kind, correlation=frame.correlation, body=self._execute(frame, peer_user))
         except FrameInvalid as error:
             refusal = error
         except ModuleFault:
@@ -228,7 +228,7 @@ class Worker:
         self._refuse(frame.kind.name.lower().replace("_", "-"), refusal.reason, peer_user)
         return frames.pack_error(frame.correlation, refusal)
 
-    def _execute(self, frame: Frame) -> bytes:
+    def _execute(self, frame: Frame, peer_user: int) -> bytes:
         match frame.kind:
             case Kind.KEYS:
                 return frames.pack_labels(self._session.labels)
@@ -239,10 +239,19 @@ class Worker:
             case Kind.COSIGNATURES:
                 self._recorder.cosigned(frame.body)
                 return b""
+            case Kind.LEASE:
+                return self._lease(frame.body, peer_user)
             case Kind.ERROR:
                 raise FrameInvalid("this kind of frame is an answer")
             case _:
                 return self._request(frame)
+
+    def _lease(self, octets: bytes, peer_user: int) -> bytes:
+        reason = self._recorder.lease(octets)
+        if reason is not Reason.OK:
+            log("lease-refused", reason=reason.name)
+            self._recorder.refuse_peer("present-lease", reason.name, peer_user)
+        return reason.to_bytes(2, "big")
 
     def _request(self, frame: Frame) -> bytes:
         operation = frames.OPERATION_OF[frame.kind]
@@ -287,6 +296,8 @@ class Worker:
         def work(rest: bytes) -> bytes:
             return self._ask_module(operation, rest, reference)
 
+        if (unleased := self._recorder.unleased(operation)) is not None:
+            return work_on_rest(operation, request, range(item_count(operation, request)), unleased, work)
         unwitnessed = self._recorder.unwitnessed(operation, request)
         if not unwitnessed:
             return work(request)

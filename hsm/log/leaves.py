@@ -34,6 +34,7 @@ class LeafType(enum.StrEnum):
     KEYS = "keys"
     RELOAD = "reload"
     CEREMONY = "ceremony"
+    LEASE = "lease"
 
 
 _TYPES = frozenset(LeafType)

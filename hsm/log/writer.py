@@ -100,6 +100,15 @@ class LogWriter:
         """Whether a batch at the journal's end was not whole when the log was opened: it was never acknowledged."""
         return self._journal.is_torn
 
+    def last(self) -> bytes | None:
+        """Return the last entry; None if there is none. Raises LogDamaged."""
+        if not self.size:
+            return None
+        try:
+            return TileReader(self._folder, self.size).entries((self.size - 1) // TILE_WIDTH)[-1]
+        except TileMissing as error:
+            raise LogDamaged(str(error)) from error
+
     def frontier(self) -> Frontier:
         """Return a copy of the tree's right edge, to compare with later."""
         return Frontier(self._frontier.size, self._frontier.peaks)

@@ -13,17 +13,6 @@ from tests.module.test_rules import GOOD, now
 from tests.support.lab import DEVELOPMENT_160, PAN, PUBLIC_160, Lab, credit, issue, key_item, refused, verify
 
 
-@pytest.fixture
-def production_library(lab: Lab, tmp_path: Path) -> Path:
-    """The module, built with another fixed path for its configuration: production reads no other."""
-    import subprocess
-
-    source = Path(__file__).parents[2] / "hsm" / "module"
-    path = f"-DKW_CONFIG_PATH='\"{lab.config}\"'"
-    subprocess.run(["make", "-s", "-C", str(source), f"OUT={tmp_path}", f"CFLAGS={path}"], check=True, timeout=120)
-    return tmp_path / "libkeywatt-fm.so"
-
-
 def test_an_environment_variable_does_not_choose_production(lab: Lab) -> None:
     from hsm.errors import ModuleUnavailable
 
@@ -49,6 +38,7 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
     from hsm.ceremony_requests import KeySource
     from hsm.errors import ModuleRefusal
     from hsm.officers import CeremonyKind, action_digest
+    from tests.module.test_lease import lease, present, signed
     from tests.module.test_officers import Table, enrol, enter, xor
     from tests.support.officers import ALICE, BOB, officers
 
@@ -78,6 +68,8 @@ def test_production_ceremony_and_sample_tables(lab: Lab, production_library: Pat
     with lab.session(library=production_library) as session:
         (key,) = session.keys
         assert not key.is_test_key
+        assert refused(session, key.reference, credit(now(session))) is Reason.LEASE_MISSING
+        assert present(session, signed(lease(), ALICE, BOB)) is Reason.OK
         assert refused(session, key.reference, credit(now(session), ea=7)) is Reason.SAMPLE_TABLES_REFUSED
         question = VerifyItem(digits="0" * 20, ea=7, tct=2, tariff_index="01", pan=PAN)
         assert verify(session, key.reference, question)[0].reason is Reason.SAMPLE_TABLES_REFUSED

@@ -74,6 +74,9 @@ static void prepare(uint8_t choice, uint8_t failing)
     module.centres.block[0] = 1;
     memset(module.centres.block + KW_CENTRES_LIST + 32, 1, 32);
     module.store.retired.count = 0;
+    memset(&module.mandate, 0, sizeof module.mandate);
+    if (!(choice & 4))
+        module.mandate.lease = (struct kw_lease){1, 0, UINT32_MAX};
     if (choice & 32)
         enrol(choice & 64, choice & 128 ? KW_CEREMONY_OFFICERS : KW_CEREMONY_LOAD_KEY);
     add_key("201457", 2, 4, 14, 255);
@@ -93,7 +96,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         KW_OP_INSTALL_TABLES, KW_OP_MAKE_AUDIT_KEY, KW_OP_OFFICERS,        KW_OP_SET_OFFICERS, KW_OP_BEGIN_CEREMONY,
         KW_OP_APPROVE,        KW_OP_COMPONENT,      KW_OP_DESTROY_KEY,     KW_OP_SIGN_RECORD,  KW_OP_RETIRE_KEY,
         KW_OP_TRANSPORT_KEY,  KW_OP_END_TRANSPORT,  KW_OP_LOAD_WRAPPED,    KW_OP_CENTRES,      KW_OP_SET_CENTRES,
-        KW_OP_SET_BLOCK_KEY,  KW_OP_LOAD_BLOCK,
+        KW_OP_SET_BLOCK_KEY,  KW_OP_LOAD_BLOCK,     KW_OP_SET_LEASE,       KW_OP_SET_POLICY,   KW_OP_MANDATE,
+        KW_OP_PRESENT_LEASE,
     };
     struct kw_record record;
     if (size < 4)

@@ -19,6 +19,7 @@ from hsm.ceremony_requests import (
     LoadKeyItem,
     LoadWrappedItem,
 )
+from hsm.mandate import Lease, PolicyItem, PresentedLease
 from hsm.officers import Approval, BeginItem, CeremonyKind, ComponentPart, Officer, OfficersItem
 from hsm.requests import IssueItem, Item, KeyChangeItem, Operation, VerifyItem, pack_request
 from sts.ciphers.sta_tables import SAMPLE_TABLES
@@ -110,6 +111,20 @@ def items() -> list[tuple[Operation, list[Item]]]:
         (Operation.SET_CENTRES, [CentresItem(centres=[Centre(name="C", key=bytes([1]) * 32)])]),
         (Operation.SET_BLOCK_KEY, [BlockKeyItem(components=2)]),
         (Operation.LOAD_BLOCK, [KeyBlockItem(block=_KEY_BLOCK)]),
+    ]
+    lease = Lease(number=1, valid_from=0, valid_until=60)
+    requests += [
+        (Operation.SET_LEASE, [lease]),
+        (Operation.SET_POLICY, [PolicyItem(number=1, digest=bytes([1]) * 32)]),
+        (Operation.MANDATE, []),
+        (
+            Operation.PRESENT_LEASE,
+            [
+                PresentedLease(
+                    lease=lease, signatures=[Approval(key=bytes([seed]) * 32, signature=bytes(64)) for seed in (1, 2)]
+                )
+            ],
+        ),
     ]
     for length in (8, 20):
         part = ComponentPart(

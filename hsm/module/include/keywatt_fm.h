@@ -44,7 +44,11 @@ enum kw_operation {
     KW_OP_CENTRES = 0x1F,         /* C_Digest */
     KW_OP_SET_CENTRES = 0x20,     /* C_Digest, ceremony */
     KW_OP_SET_BLOCK_KEY = 0x21,   /* C_Digest, ceremony */
-    KW_OP_LOAD_BLOCK = 0x22       /* C_Digest, ceremony */
+    KW_OP_LOAD_BLOCK = 0x22,      /* C_Digest, ceremony */
+    KW_OP_SET_LEASE = 0x23,       /* C_Digest, ceremony */
+    KW_OP_SET_POLICY = 0x24,      /* C_Digest, ceremony */
+    KW_OP_MANDATE = 0x25,         /* C_Digest */
+    KW_OP_PRESENT_LEASE = 0x26    /* C_Digest */
 };
 #define KW_MECHANISM(operation) (KW_MECHANISM_BASE | (unsigned long)(operation))
 
@@ -337,6 +341,41 @@ enum kw_ceremony_kind {
  */
 #define KW_RECORD_ITEM_LEN 32
 
+/*
+ * Mandate: what the officers allow this module, kept in the token by ceremonies. Block of 64 octets: lease (24), policy
+ * (40), zeros where there is none. A lease is number (8, from 1), from and until (8 each, minutes since 1970 UTC; the
+ * second is the first minute in which it is over), at most KW_LEASE_MAX minutes apart. A policy is number (8, from 1)
+ * and the SHA-256 of its canonical form (32).
+ *
+ * Set-lease item: lease, zero (8). Set-policy item: policy, zero (8). Their answers are check-value answers. Answer of
+ * KW_OP_MANDATE: reason (2), whether a lease is required (1), zero (5), lease in force (24), policy (40), the latest
+ * minute known (8, since 1970 UTC).
+ *
+ * Present-lease item: lease, number of signatures (1), zero (7), the latest minute that the caller knows of (8, since
+ * 1970 UTC, or 0), then 16 signatures as approve items (104 each), those beyond the number zero. Signed with namespace
+ * "lease@keywatt.dev" are the lines
+ *
+ *     keywatt lease 1 / module ID / number N / from YYYY-MM-DDTHH:MM / until YYYY-MM-DDTHH:MM
+ *
+ * each ended by LF, times in UTC. It is in force until the next login or a lease with a greater number; signatures that
+ * prove nothing do not count. Answer: check-value answer.
+ */
+#define KW_LEASE_LEN 24
+#define KW_LEASE_NUMBER 0
+#define KW_LEASE_FROM 8
+#define KW_LEASE_UNTIL 16
+#define KW_LEASE_MAX (92 * 24 * 60)
+#define KW_POLICY_LEN 40
+#define KW_MANDATE_LEN (KW_LEASE_LEN + KW_POLICY_LEN)
+#define KW_SET_LEASE_ITEM_LEN 32
+#define KW_SET_POLICY_ITEM_LEN 48
+#define KW_MANDATE_ANSWER_LEN (8 + KW_MANDATE_LEN + 8)
+#define KW_PRESENT_COUNT 24
+#define KW_PRESENT_ZERO 25 /* 7 */
+#define KW_PRESENT_LATEST 32
+#define KW_PRESENT_SIGNATURES 40
+#define KW_PRESENT_ITEM_LEN (KW_PRESENT_SIGNATURES + KW_OFFICERS_MAX * KW_APPROVE_ITEM_LEN)
+
 /* Install-tables item: name (32, zero padded), T1 (16), T2 (16), P (64); the answer is reason (2) and zeros, 16. */
 #define KW_TABLES_ITEM_LEN 128
 #define KW_TABLES_NAME_LEN 32
@@ -477,7 +516,14 @@ enum kw_reason {
     KW_R_WRAPPED_KEY_WRONG = 78,
     KW_R_BLOCK_KEY_MISSING = 79,
     KW_R_KEY_BLOCK_INVALID = 80,
-    KW_R_KEY_BLOCK_WRONG = 81
+    KW_R_KEY_BLOCK_WRONG = 81,
+    KW_R_LEASE_MISSING = 82,
+    KW_R_LEASE_OVER = 83,
+    KW_R_LEASE_CLOCK = 84,
+    KW_R_LEASE_INVALID = 85,
+    KW_R_LEASE_OUTDATED = 86,
+    KW_R_LEASE_NOT_SIGNED = 87,
+    KW_R_POLICY_OUTDATED = 88
 };
 
 #endif

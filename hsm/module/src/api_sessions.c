@@ -126,6 +126,8 @@ static CK_RV log_in(CK_UTF8CHAR_PTR pin, CK_ULONG length)
         rv = kw_transport_read(&module->transport, &module->inner);
     if (rv == CKR_OK)
         rv = kw_block_key_read(&module->block_key, &module->inner);
+    if (rv == CKR_OK)
+        rv = kw_mandate_read(&module->mandate, &module->inner);
     if (rv != CKR_OK) {
         log_out();
         return rv;

@@ -64,6 +64,10 @@ static bool belongs(enum kw_ceremony_kind kind, enum kw_operation operation, con
         return kind == KW_CEREMONY_DESTROY_KEY;
     case KW_OP_RETIRE_KEY:
         return kind == KW_CEREMONY_RETIRE_KEY;
+    case KW_OP_SET_LEASE:
+        return kind == KW_CEREMONY_LEASE;
+    case KW_OP_SET_POLICY:
+        return kind == KW_CEREMONY_POLICY;
     case KW_OP_TRANSPORT_KEY:
     case KW_OP_END_TRANSPORT:
     case KW_OP_LOAD_WRAPPED:

@@ -157,9 +157,10 @@ CK_RV kw_issue(struct kw_module *module, const struct kw_key *key, const uint8_t
     struct value_field field = {0, 0, 0};
     enum kw_reason reason;
     CK_RV rv = CKR_OK;
-    if (key == NULL) {
+    reason = kw_lease_check(module);
+    if (reason == KW_OK && key == NULL) {
         reason = issue_meter_test(&module->config, item, answer);
-    } else {
+    } else if (reason == KW_OK) {
         reason = key->retired ? KW_R_KEY_RETIRED : check(module, &key->record, item, &field);
         if (reason == KW_OK)
             rv = encrypt_token(module, key, item, &field, answer, &reason);

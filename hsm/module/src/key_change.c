@@ -111,7 +111,9 @@ CK_RV kw_key_change(struct kw_module *module, const struct kw_key *old_key, cons
     CK_RV rv = CKR_OK;
     memset(&old_decoder_key, 0, sizeof old_decoder_key);
     memset(&new_decoder_key, 0, sizeof new_decoder_key);
-    enum kw_reason reason = check(module, old, new_key, item);
+    enum kw_reason reason = kw_lease_check(module);
+    if (reason == KW_OK)
+        reason = check(module, old, new_key, item);
     bool validate_only = item[KW_CHANGE_FLAGS] & KW_CHANGE_FLAG_VALIDATE_ONLY;
     if (reason == KW_OK && !validate_only)
         rv = kw_decoder_key_derive(&module->inner, old_key->inner, old, &old_meter, &old_decoder_key, &reason);

@@ -9,6 +9,7 @@
 #include "config.h"
 #include "inner.h"
 #include "keystore.h"
+#include "mandate.h"
 #include "transport.h"
 
 struct kw_counters {
@@ -27,6 +28,7 @@ struct kw_module {
     struct kw_transport transport;
     struct kw_block_key block_key;
     struct kw_approval approval;
+    struct kw_mandate mandate;
     struct kw_counters counters;
     enum kw_login login;
     bool self_test_passed; /* at login */

@@ -41,6 +41,10 @@ static const struct shape *shape_of(enum kw_operation operation)
     static const struct shape set_centres = {KW_CENTRES_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape block_key = {KW_BLOCK_KEY_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
     static const struct shape block = {KW_BLOCK_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape lease = {KW_SET_LEASE_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape policy = {KW_SET_POLICY_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, true, false, 1};
+    static const struct shape mandate = {0, KW_MANDATE_ANSWER_LEN, false, true, true, true, 0};
+    static const struct shape present = {KW_PRESENT_ITEM_LEN, KW_CHECKED_ITEM_LEN, false, true, false, true, 1};
     switch (operation) {
     case KW_OP_ISSUE:
         return &issue;
@@ -96,6 +100,14 @@ static const struct shape *shape_of(enum kw_operation operation)
         return &block_key;
     case KW_OP_LOAD_BLOCK:
         return &block;
+    case KW_OP_SET_LEASE:
+        return &lease;
+    case KW_OP_SET_POLICY:
+        return &policy;
+    case KW_OP_MANDATE:
+        return &mandate;
+    case KW_OP_PRESENT_LEASE:
+        return &present;
     }
     return NULL;
 }
@@ -190,6 +202,14 @@ static CK_RV operate_one(struct kw_module *module, enum kw_operation operation, 
         return kw_set_block_key(module, item, answer);
     case KW_OP_LOAD_BLOCK:
         return kw_load_block(module, item, answer);
+    case KW_OP_SET_LEASE:
+        return kw_set_lease(module, item, answer);
+    case KW_OP_SET_POLICY:
+        return kw_set_policy(module, item, answer);
+    case KW_OP_MANDATE:
+        return kw_mandate(module, answer);
+    case KW_OP_PRESENT_LEASE:
+        return kw_present_lease(module, item, answer);
     }
     return CKR_MECHANISM_INVALID;
 }

@@ -42,6 +42,10 @@ CK_RV kw_centres_operation(struct kw_module *module, uint8_t *answer);
 CK_RV kw_set_centres(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_set_block_key(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_load_block(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_set_lease(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_set_policy(struct kw_module *module, const uint8_t *item, uint8_t *answer);
+CK_RV kw_mandate(struct kw_module *module, uint8_t *answer);
+CK_RV kw_present_lease(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 CK_RV kw_init_token(struct kw_module *module, const uint8_t *item, uint8_t *answer);
 
 /* Known answers: of the ciphers and codecs, and (once logged in) of both derivations inside the inner library. */
@@ -58,6 +62,13 @@ enum kw_reason kw_approval_open(const struct kw_module *module);
 CK_RV kw_approval_of_action(const struct kw_module *module, enum kw_operation operation, const uint8_t *item,
                             size_t length, int *place, enum kw_reason *reason);
 void kw_approval_done(struct kw_module *module, int place);
+
+/* Whether a lease may take the place of the one in force. */
+enum kw_reason kw_lease_follows(const struct kw_mandate *mandate, const struct kw_lease *lease);
+
+/* Whether nothing is issued without a lease, and whether the one in force allows a token at this minute. */
+bool kw_lease_required(const struct kw_module *module);
+enum kw_reason kw_lease_check(struct kw_module *module);
 
 /* The check value of a key's octets: 8 of a DES vending key, 20 of a 160-bit one, 32 of an AES key. */
 CK_RV kw_check_value_of(const struct kw_module *module, size_t key_length, const uint8_t *octets, uint8_t value[3]);
