@@ -232,3 +232,52 @@ class LimitExceeded(ApplianceError):
 
     reason = "LIMIT_EXCEEDED"
     hint = "Wait until the time given, or have two officers sign a policy with another limit."
+
+
+class ApprovalRequired(ApplianceError):
+    """Something that the policy lets nobody issue alone."""
+
+    reason = "APPROVAL_REQUIRED"
+    hint = "Propose it with keywatt.approval.v1 (keywatt approval propose), have others approve it, then execute it."
+
+
+class ProposalUnknown(ApplianceError):
+    """No proposal with this id, or none that this client may see."""
+
+    reason = "PROPOSAL_UNKNOWN"
+    hint = "See which proposals are open (keywatt approval list)."
+
+
+class ProposalClosed(ApplianceError):
+    """A proposal that was rejected or executed, or whose time is over."""
+
+    reason = "PROPOSAL_CLOSED"
+    hint = "Propose it anew, with a new request id, if it is still wanted."
+
+
+class ProposalDiffers(ApplianceError):
+    """An approval of something else than was proposed."""
+
+    reason = "PROPOSAL_DIFFERS"
+    hint = "Look at the proposal again, and approve what it says now."
+
+
+class SignalRefused(ApplianceError):
+    """A request that looks like misuse, which the policy refuses."""
+
+    reason = "SIGNAL_REFUSED"
+    hint = "See who asks, and why; two officers can sign a policy with other signals."
+
+
+class CertificateRevoked(ApplianceError):
+    """A client certificate that its authority has revoked, or that has run out."""
+
+    reason = "CERTIFICATE_REVOKED"
+    hint = "Give the client a new certificate; see who uses the old one."
+
+
+class RevocationUnknown(ApplianceError):
+    """Nobody can say whether a client certificate was revoked: its authority's list is missing, or out of date."""
+
+    reason = "REVOCATION_UNKNOWN"
+    hint = "Put a fresh revocation list of the client's authority into the file of tls.revocation_lists."

@@ -124,3 +124,10 @@ class SignatureUnreadable(HsmError):
 
     reason = "SIGNATURE_UNREADABLE"
     hint = "Make keys with ssh-keygen -t ed25519 (or ed25519-sk), signatures with ssh-keygen -Y sign."
+
+
+class LeaseUnreadable(HsmError):
+    """A lease that is not of its form, or for another module."""
+
+    reason = "LEASE_UNREADABLE"
+    hint = "Have it printed by `keywatt lease text`, and sign it as it is (docs/lease.md)."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-from hsm.errors import FrameInvalid
+from hsm.errors import FrameInvalid, LeaseUnreadable
 from hsm.officers import OFFICERS_MAX, Approval
 
 LEASE_NAMESPACE = "lease@keywatt.dev"
@@ -21,6 +22,11 @@ _SET_LEASE = struct.Struct(">QQQ8x")
 _SET_POLICY = struct.Struct(">Q32s8x")
 _PRESENT = struct.Struct(f">QQQB7xQ{OFFICERS_MAX * 104}s")
 _MANDATE = struct.Struct(">HB5xQQQQ32sQ")
+_HEAD = "keywatt lease 1"
+_TEXT = re.compile(
+    rf"{_HEAD}\nmodule (?P<module>[!-~]{{1,64}})\nnumber (?P<number>[1-9]\d{{0,9}})\n"
+    r"from (?P<since>\d{4}-\d\d-\d\dT\d\d:\d\d)\nuntil (?P<until>\d{4}-\d\d-\d\dT\d\d:\d\d)\n"
+)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
 
@@ -60,7 +66,22 @@ class Lease:
         since, until = (
             f"{_EPOCH + minutes * _MINUTE:%Y-%m-%dT%H:%M}" for minutes in (self.valid_from, self.valid_until)
         )
-        return f"keywatt lease 1\nmodule {module_id}\nnumber {self.number}\nfrom {since}\nuntil {until}\n"
+        return f"{_HEAD}\nmodule {module_id}\nnumber {self.number}\nfrom {since}\nuntil {until}\n"
+
+
+def parse_lease(text: str) -> tuple[str, Lease]:
+    """Read the lines that officers sign; return the module that they are for, and the lease. Raises LeaseUnreadable."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise LeaseUnreadable("these are not the lines of a lease")
+    try:
+        since, until = (
+            utc_minutes(datetime.strptime(match[name], "%Y-%m-%dT%H:%M").replace(tzinfo=UTC))
+            for name in ("since", "until")
+        )
+    except ValueError:
+        raise LeaseUnreadable("a lease names a time that there is not") from None
+    return match["module"], Lease(number=int(match["number"]), valid_from=since, valid_until=until)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

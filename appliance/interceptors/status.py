@@ -41,7 +41,8 @@ _STATUS |= dict.fromkeys(
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
 _STATUS |= dict.fromkeys(
-    ("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN", "LOG_ENTRY_UNKNOWN"), grpc.StatusCode.NOT_FOUND
+    ("VENDING_KEY_UNKNOWN", "NEW_KEY_UNKNOWN", "ISSUANCE_UNKNOWN", "LOG_ENTRY_UNKNOWN", "PROPOSAL_UNKNOWN"),
+    grpc.StatusCode.NOT_FOUND,
 )
 _STATUS |= dict.fromkeys(("IDENTIFIER_USED", "REQUEST_ID_REUSED"), grpc.StatusCode.ALREADY_EXISTS)
 _STATUS |= {
@@ -49,6 +50,11 @@ _STATUS |= {
     "LEDGER_CONFLICT": grpc.StatusCode.ABORTED,
     "AUDITOR_REQUIRED": grpc.StatusCode.PERMISSION_DENIED,
     "CLIENT_REVOKED": grpc.StatusCode.PERMISSION_DENIED,
+    "SIGNAL_REFUSED": grpc.StatusCode.PERMISSION_DENIED,
+    "PROPOSAL_DIFFERS": grpc.StatusCode.ABORTED,
+    "CERTIFICATE_REVOKED": grpc.StatusCode.UNAUTHENTICATED,
+    "REVOCATION_UNKNOWN": grpc.StatusCode.UNAVAILABLE,
+    "LEASE_NOT_SIGNED": grpc.StatusCode.PERMISSION_DENIED,
     "NOT_AUTHORISED": grpc.StatusCode.PERMISSION_DENIED,
     "CLIENT_UNNAMED": grpc.StatusCode.UNAUTHENTICATED,
 }
@@ -71,6 +77,12 @@ _STATUS |= dict.fromkeys(
         "CLOCK_NOT_SETTABLE",
         "SAMPLE_TABLES_REFUSED",
         "TEST_KEY_REFUSED",
+        "LEASE_MISSING",
+        "LEASE_OVER",
+        "LEASE_CLOCK",
+        "LEASE_OUTDATED",
+        "APPROVAL_REQUIRED",
+        "PROPOSAL_CLOSED",
     ),
     grpc.StatusCode.FAILED_PRECONDITION,
 )

@@ -50,12 +50,11 @@ class Held:
         """Return what these jobs count."""
         return [charge for job in jobs for charge in self._held.get(id(job), ())]
 
-    def settle(self, charges: Sequence[Charge]) -> None:
-        """Count them as used; what else is held is given back."""
-        self._book.settle(charges)
-        settled = {id(charge) for charge in charges}
-        self._book.release([charge for charge in self._all() if id(charge) not in settled])
-        self._held.clear()
+    def settle(self, jobs: Sequence[Job]) -> None:
+        """Count what these jobs hold as used; what else is held is given back."""
+        for job in jobs:
+            self._book.settle(self._held.pop(id(job), ()))
+        self.release()
 
     def release(self) -> None:
         """Give back what is held still."""
@@ -70,6 +69,6 @@ def usage_rows(charges: Sequence[Charge], utc_offset_minutes: int) -> list[tuple
     """Return what counters grow by, as the ledger takes it: in the order of their names, ends in milliseconds."""
     offset = timedelta(minutes=utc_offset_minutes)
     return [
-        (counter, (ends - offset - _EPOCH) // timedelta(milliseconds=1), usage.count, usage.units, usage.currency)
-        for counter, (usage, ends) in sorted(increments(charges).items())
+        (counter, (ends - offset - _EPOCH) // timedelta(milliseconds=1), count, units, currency)
+        for counter, (count, units, currency, ends) in sorted(increments(charges).items())
     ]

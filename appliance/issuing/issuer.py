@@ -148,8 +148,8 @@ class Issuer:
             await batch.plan(job)
         await batch.ask_module(waiting)
         done = [(job, entry) for job in waiting if job.is_open and (entry := batch.answer(job)) is not None]
-        charges = held.of([job for job, _ in done])
-        usage = usage_rows(charges, batch.view.status.utc_offset_minutes)
+        finished = [job for job, _ in done]
+        usage = usage_rows(held.of(finished), batch.view.status.utc_offset_minutes)
         try:
             at = int(batch.now().timestamp() * 1000)
             await transaction.commit([entry for _, entry in done], epoch=self._guard.epoch, at=at, usage=usage)
@@ -157,10 +157,10 @@ class Issuer:
             raise
         except ApplianceError as error:
             # Durable or not, nobody can say: it counts as if it were, until the ledger is read again.
-            held.settle(charges)
+            held.settle(finished)
             _fail(waiting, error)
         else:
-            held.settle(charges)
+            held.settle(finished)
 
     async def _batch(self, transaction: Transaction) -> Batch:
         view = await self._catalogue.view()
@@ -187,7 +187,7 @@ class Issuer:
 
 
 def _counters(found: Judged) -> tuple[str, ...]:
-    return () if isinstance(found, Exception) else tuple(charge.counter for charge in found)
+    return () if isinstance(found, Exception) else tuple(charge.bound.counter for charge in found)
 
 
 def _fail(jobs: list[Job], error: Exception) -> None:

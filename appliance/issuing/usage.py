@@ -11,24 +11,34 @@ from datetime import datetime
 
 from appliance.errors import LimitExceeded
 from appliance.ledger.records import Usage
-from appliance.policy.judge import Charge
+from appliance.policy.judge import Bound, Charge
 
-_NOTHING = Usage(count=0, units=0, currency=0)
 _PRUNE_AT = 50_000
+
+
+class _Counter:
+    """What a counter has come to, what is under way included, and how much of it is."""
+
+    __slots__ = ("bound", "count", "currency", "held", "units")
+
+    def __init__(self) -> None:
+        self.count = self.units = self.currency = 0
+        self.held = 0
+        self.bound: Bound | None = None
 
 
 class UsageBook:
     """What each counter has come to, and what is reserved beside it."""
 
     def __init__(self) -> None:
-        self._durable: dict[str, Usage] = {}
-        self._reserved: dict[str, Usage] = {}
-        self._ends: dict[str, datetime] = {}
+        self._counters: dict[str, _Counter] = {}
 
     def learn(self, found: Mapping[str, Usage]) -> None:
         """Take in what the ledger holds of counters that are not known yet."""
-        for counter, usage in found.items():
-            self._durable.setdefault(counter, usage)
+        for name, usage in found.items():
+            if name not in self._counters:
+                counter = self._counters[name] = _Counter()
+                counter.count, counter.units, counter.currency = usage.count, usage.units, usage.currency
 
     def reserve(self, charges: Sequence[Charge]) -> None:
         """Reserve all of them, or nothing.
@@ -36,60 +46,111 @@ class UsageBook:
         Raises:
             LimitExceeded: one of them would go beyond its bound; says which, how much is used and until when.
         """
+        counters = self._counters
+        found: list[_Counter] = []
         for charge in charges:
-            self._ends[charge.counter] = charge.ends
-            used = self._durable.get(charge.counter, _NOTHING) + self._reserved.get(charge.counter, _NOTHING)
-            for kind, amount, most, before in (
-                ("count", charge.count, charge.count_max, used.count),
-                ("units", charge.units, charge.units_max, used.units),
-                ("currency", charge.currency, charge.currency_max, used.currency),
+            bound = charge.bound
+            counter = counters.get(bound.counter)
+            if counter is None:
+                counter = counters[bound.counter] = _Counter()
+            counter.bound = bound
+            if (
+                (bound.count_max is not None and charge.count and counter.count + charge.count > bound.count_max)
+                or (bound.units_max is not None and charge.units and counter.units + charge.units > bound.units_max)
+                or (
+                    bound.currency_max is not None
+                    and charge.currency
+                    and counter.currency + charge.currency > bound.currency_max
+                )
             ):
-                if most is not None and amount > 0 and before + amount > most:
-                    raise LimitExceeded(
-                        f"limit {charge.limit} is exhausted",
-                        limit=charge.limit,
-                        kind=kind,
-                        most=str(most),
-                        used=str(before),
-                        resets=charge.ends.isoformat(timespec="minutes"),
-                    )
-        for charge in charges:
-            self._reserved[charge.counter] = self._reserved.get(charge.counter, _NOTHING) + _usage(charge)
+                # A request may count twice for one counter; what it has taken so far goes back.
+                _give_back(zip(found, charges, strict=False))
+                raise _exceeded(counter, charge)
+            _take(counter, charge)
+            found.append(counter)
 
     def release(self, charges: Iterable[Charge]) -> None:
         """Give back what was reserved and not used."""
-        for charge in charges:
-            left = self._reserved[charge.counter] - _usage(charge)
-            if left == _NOTHING:
-                del self._reserved[charge.counter]
-            else:
-                self._reserved[charge.counter] = left
+        counters = self._counters
+        _give_back((counters[charge.bound.counter], charge) for charge in charges)
 
     def settle(self, charges: Iterable[Charge]) -> None:
         """Turn what was reserved into what is used: its commit is durable."""
-        charges = list(charges)
-        self.release(charges)
         for charge in charges:
-            self._durable[charge.counter] = self._durable.get(charge.counter, _NOTHING) + _usage(charge)
+            self._counters[charge.bound.counter].held -= 1
 
     def prune(self, local: datetime) -> None:
         """Forget counters whose window is over, once there are many."""
-        if len(self._ends) < _PRUNE_AT:
+        if len(self._counters) < _PRUNE_AT:
             return
-        over = [counter for counter, ends in self._ends.items() if ends <= local and counter not in self._reserved]
-        for counter in over:
-            del self._ends[counter]
-            self._durable.pop(counter, None)
+        self._counters = {
+            name: counter
+            for name, counter in self._counters.items()
+            if counter.held or (counter.bound is not None and counter.bound.ends > local)
+        }
+
+    def fullest(self, local: datetime) -> dict[str, float]:
+        """Return how much is used of each limit, 0 to 1, by whoever has used most of it in the present window."""
+        used: dict[str, float] = {}
+        for counter in self._counters.values():
+            bound = counter.bound
+            if bound is not None and bound.ends > local:
+                used[bound.limit] = max(used.get(bound.limit, 0.0), _share(counter, bound))
+        return used
 
 
-def increments(charges: Iterable[Charge]) -> dict[str, tuple[Usage, datetime]]:
-    """Return what a commit adds to each counter, and when the counter's window ends."""
-    found: dict[str, tuple[Usage, datetime]] = {}
+def _take(counter: _Counter, charge: Charge) -> None:
+    counter.count += charge.count
+    counter.units += charge.units
+    counter.currency += charge.currency
+    counter.held += 1
+
+
+def _give_back(taken: Iterable[tuple[_Counter, Charge]]) -> None:
+    for counter, charge in taken:
+        counter.count -= charge.count
+        counter.units -= charge.units
+        counter.currency -= charge.currency
+        counter.held -= 1
+
+
+def _exceeded(counter: _Counter, charge: Charge) -> LimitExceeded:
+    bound = charge.bound
+    found = (
+        ("count", charge.count, bound.count_max, counter.count),
+        ("units", charge.units, bound.units_max, counter.units),
+        ("currency", charge.currency, bound.currency_max, counter.currency),
+    )
+    kind, _, most, used = next(one for one in found if one[2] is not None and one[1] and one[3] + one[1] > one[2])
+    return LimitExceeded(
+        f"limit {bound.limit} is exhausted",
+        limit=bound.limit,
+        kind=kind,
+        most=str(most),
+        used=str(used),
+        resets=bound.ends.isoformat(timespec="minutes"),
+    )
+
+
+def _share(counter: _Counter, bound: Bound) -> float:
+    pairs = (
+        (counter.count, bound.count_max),
+        (counter.units, bound.units_max),
+        (counter.currency, bound.currency_max),
+    )
+    return max((1.0 if not most else used / most for used, most in pairs if most is not None), default=0.0)
+
+
+def increments(charges: Iterable[Charge]) -> dict[str, tuple[int, int, int, datetime]]:
+    """Return what a commit adds to each counter (tokens, units, currency), and when the counter's window ends."""
+    found: dict[str, tuple[int, int, int, datetime]] = {}
     for charge in charges:
-        before = found.get(charge.counter, (_NOTHING, charge.ends))[0]
-        found[charge.counter] = (before + _usage(charge), charge.ends)
+        bound = charge.bound
+        count, units, currency, _ = found.get(bound.counter, (0, 0, 0, None))
+        found[bound.counter] = (
+            count + charge.count,
+            units + charge.units,
+            currency + charge.currency,
+            bound.ends,
+        )
     return found
-
-
-def _usage(charge: Charge) -> Usage:
-    return Usage(count=charge.count, units=charge.units, currency=charge.currency)

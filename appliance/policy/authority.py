@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from appliance.errors import NotAuthorised
@@ -42,16 +43,32 @@ class Authority:
         """Tell whether a client may see the log; without a policy as ``otherwise`` says. Raises NotAuthorised."""
         return otherwise if self._judge is None else self._judge.is_auditor(name)
 
-    def judge(self, asked: list[Asked], local: datetime) -> list[Charge]:
-        """Return what a request counts against; raises NotAuthorised or ClientRevoked.
+    def require_lease_bearer(self, name: str) -> None:
+        """See that a client may bring leases; raises NotAuthorised or ClientRevoked."""
+        if self._judge is not None:
+            self._judge.require_lease_bearer(name)
+
+    def may_approve(self, name: str, asked: Sequence[Asked]) -> bool:
+        """Tell whether a client may approve all that another asks; nobody may without a policy."""
+        judge = self._judge
+        return judge is not None and bool(asked) and all(judge.may_approve(name, one) for one in asked)
+
+    def approvals_needed(self, asked: Sequence[Asked], local: datetime) -> int:
+        """Return how many must approve a request; raises NotAuthorised or ClientRevoked."""
+        judge = self._judge
+        return 0 if judge is None else max((judge.approvals_needed(one, local) for one in asked), default=0)
+
+    def judge(self, asked: Sequence[Asked], local: datetime, approvers: Collection[str] | None = ()) -> list[Charge]:
+        """Return what a request counts against; raises NotAuthorised, ClientRevoked or ApprovalRequired.
 
         Args:
             asked: everything that it would issue.
             local: the time, naive, in the system's zone.
+            approvers: who has approved it; None: as if enough had.
         """
         judge = self._judge
         if judge is None:
             return []
         if not asked:
             raise NotAuthorised("there is nothing that the policy could allow")
-        return [charge for one in asked for charge in judge.judge(one, local)]
+        return [charge for one in asked for charge in judge.judge(one, local, approvers)]

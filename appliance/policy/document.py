@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from appliance.errors import PolicyInvalid
 
@@ -45,6 +45,14 @@ def subclasses(entries: list[str]) -> frozenset[tuple[int, int]]:
     return frozenset(found)
 
 
+def _checked(entries: list[str]) -> list[str]:
+    subclasses(entries)
+    return entries
+
+
+_Classes = Annotated[list[str], AfterValidator(_checked)]
+
+
 class Hours(BaseModel):
     """A part of the day in the system's zone: from ``start`` on, before ``end``; over midnight if end is earlier."""
 
@@ -75,22 +83,31 @@ class Grant(BaseModel):
         hours: within which; all day if not given.
         ceiling_units, ceiling_currency: the most that one token may grant, as decimals; no ceiling if not given.
         free_issue: whether tokens may take the reserved identifier 00:01, which free allowances have.
+        approvals: how many other clients must approve each request; 0 for none.
     """
 
     model_config = _STRICT
 
     supply_groups: Annotated[list[_Group], Field(min_length=1)]
-    classes: Annotated[list[str], Field(min_length=1)]
+    classes: Annotated[_Classes, Field(min_length=1)]
     hours: Hours | None = None
     ceiling_units: _Units | None = None
     ceiling_currency: _Currency | None = None
     free_issue: bool = False
+    approvals: Annotated[int, Field(ge=0, le=8)] = 0
 
-    @field_validator("classes")
-    @classmethod
-    def _check_classes(cls, entries: list[str]) -> list[str]:
-        subclasses(entries)
-        return entries
+
+class Approves(BaseModel):
+    """What a client may approve when another proposes it.
+
+    Args:
+        supply_groups, classes: as of a grant.
+    """
+
+    model_config = _STRICT
+
+    supply_groups: Annotated[list[_Group], Field(min_length=1)]
+    classes: Annotated[_Classes, Field(min_length=1)]
 
 
 class Client(BaseModel):
@@ -101,7 +118,9 @@ class Client(BaseModel):
         is_revoked: refused whatever it asks, from the moment on that the policy is in force.
         reads: whether it may verify tokens, and see its own issuances, keys and status.
         audits: whether it sees the log, and what others were issued; without digits.
+        renews_lease: whether it may bring leases; their signatures decide.
         grant: what it may issue; nothing if there is none.
+        approves: what it may approve; nothing if there is none.
     """
 
     model_config = _STRICT
@@ -110,7 +129,9 @@ class Client(BaseModel):
     is_revoked: bool = False
     reads: bool = True
     audits: bool = False
+    renews_lease: bool = False
     grant: list[Grant] = Field(default=[])
+    approves: list[Approves] = Field(default=[])
 
 
 class Limit(BaseModel):
@@ -133,22 +154,81 @@ class Limit(BaseModel):
     window: Literal["minute", "hour", "day", "month"]
     clients: list[_Name] = Field(default=[])
     supply_groups: list[_Group] = Field(default=[])
-    classes: list[str] = Field(default=[])
+    classes: _Classes = Field(default=[])
     count: Annotated[int, Field(ge=0, le=10**12)] | None = None
     units: _Units | None = None
     currency: _Currency | None = None
-
-    @field_validator("classes")
-    @classmethod
-    def _check_classes(cls, entries: list[str]) -> list[str]:
-        subclasses(entries)
-        return entries
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.count is None and self.units is None and self.currency is None:
             raise ValueError("a limit has a count, units or currency")
         return self
+
+
+_SIGNAL_FIELDS = {
+    "velocity": {"most", "minutes"},
+    "round-amounts": {"most", "minutes", "multiple"},
+    "off-hours": {"hours"},
+    "free-ratio": {"percent", "least", "minutes"},
+    "engineering-ratio": {"percent", "least", "minutes"},
+    "after-denial": {"most", "minutes"},
+}
+
+
+class Signal(BaseModel):
+    """Something that misuse looks like; told of, and refused if the policy says so.
+
+    Args:
+        kind: ``velocity`` (a meter gets more than ``most`` tokens in ``minutes``), ``round-amounts`` (a client sells
+            multiples of ``multiple`` more than ``most`` times in ``minutes``), ``off-hours`` (anything is issued outside
+            ``hours``), ``free-ratio``, ``engineering-ratio`` (of the last tokens of a client, ``least`` of them at the least, more
+            than ``percent`` are free or of class 2), ``after-denial`` (a client issues within ``minutes`` of more than
+            ``most`` refusals by the policy).
+        clients: names that it is for; all if empty.
+        refuse: whether the request is refused.
+        most, minutes, multiple, hours, percent, least: as the kind needs them, and no others.
+    """
+
+    model_config = _STRICT
+
+    kind: Literal["velocity", "round-amounts", "off-hours", "free-ratio", "engineering-ratio", "after-denial"]
+    clients: list[_Name] = Field(default=[])
+    refuse: bool = False
+    most: Annotated[int, Field(ge=0, le=10**6)] | None = None
+    minutes: Annotated[int, Field(ge=1, le=1440)] | None = None
+    multiple: _Units | None = None
+    hours: Hours | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    least: Annotated[int, Field(ge=1, le=10**6)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        wanted = _SIGNAL_FIELDS[self.kind]
+        given = {name for names in _SIGNAL_FIELDS.values() for name in names if getattr(self, name) is not None}
+        if given != wanted:
+            raise ValueError(f"a signal {self.kind} has {', '.join(sorted(wanted))} and nothing else")
+        if self.multiple is not None and not units(self.multiple):
+            raise ValueError("multiple is more than nothing")
+        return self
+
+
+def _require_approvers(clients: list[Client], client: Client, grant: Grant) -> None:
+    """See that a grant that needs approvals can have them; raises ValueError."""
+    if not grant.approvals:
+        return
+    others = [one for one in clients if one.name != client.name and not one.is_revoked and one.approves]
+    wanted = subclasses(grant.classes)
+    for group in grant.supply_groups:
+        able = sum(
+            any(
+                (ANY in one.supply_groups or group in one.supply_groups) and wanted <= subclasses(one.classes)
+                for one in other.approves
+            )
+            for other in others
+        )
+        if able < grant.approvals:
+            raise ValueError(f"client {client.name}: {able} others may approve a grant that needs {grant.approvals}")
 
 
 class Policy(BaseModel):
@@ -159,7 +239,8 @@ class Policy(BaseModel):
         number: greater than that of every policy before.
         title: one line.
         module: id of the module that it is for.
-        client, limit: see there.
+        approval_hours: how long a proposal can be approved and executed.
+        client, limit, signal: see there.
     """
 
     model_config = _STRICT
@@ -168,8 +249,10 @@ class Policy(BaseModel):
     number: Annotated[int, Field(ge=1, le=2**31)]
     title: Annotated[str, Field(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e]*$")]
     module: Annotated[str, Field(pattern=r"^[!-~]{1,64}$")]
+    approval_hours: Annotated[int, Field(ge=1, le=720)] = 24
     client: Annotated[list[Client], Field(max_length=10_000)] = []
     limit: Annotated[list[Limit], Field(max_length=1000)] = []
+    signal: Annotated[list[Signal], Field(max_length=100)] = []
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -179,9 +262,13 @@ class Policy(BaseModel):
         limits = [limit.name for limit in self.limit]
         if len(set(limits)) != len(limits):
             raise ValueError("limit: a name stands twice")
-        unknown = {name for limit in self.limit for name in limit.clients} - set(names)
+        for client in self.client:
+            for grant in client.grant:
+                _require_approvers(self.client, client, grant)
+        named: list[Limit | Signal] = [*self.limit, *self.signal]
+        unknown = {name for one in named for name in one.clients} - set(names)
         if unknown:
-            raise ValueError(f"limit: there is no client {min(unknown)}")
+            raise ValueError(f"limit or signal: there is no client {min(unknown)}")
         return self
 
     @classmethod

@@ -1,20 +1,24 @@
-"""What a policy says of a request: refused, or allowed and counted against these limits. Pure; built once a policy."""
+"""What a policy says of a request: refused, or allowed and counted against these limits. Pure; built once a policy.
+
+Asked for every token, so that what is the same for many is worked out once: which grants and limits are for a client,
+its groups and a class, and what a counter is called in this minute.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 
-from appliance.errors import ClientRevoked, NotAuthorised
+from appliance.errors import ApprovalRequired, ClientRevoked, NotAuthorised
 from appliance.policy import document
-from appliance.policy.document import ANY, Client, Grant, Limit, Policy
+from appliance.policy.document import ANY, Approves, Client, Grant, Limit, Policy
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_PLANS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Asked:
     """What a client wants to issue.
 
@@ -39,58 +43,85 @@ class Asked:
     tokens: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
-    """What a request counts for one limit.
+@dataclass(slots=True, kw_only=True, eq=False)
+class Bound:
+    """A limit in one of its windows, for one of those that it counts apart.
 
     Args:
         counter: name of the counter, with its window.
         ends: end of the window, naive, in the system's zone.
         limit: name of the limit.
-        count, units, currency: what is added.
         count_max, units_max, currency_max: what must not be exceeded; None for no bound.
     """
 
     counter: str
     ends: datetime
     limit: str
-    count: int
-    units: int
-    currency: int
     count_max: int | None
     units_max: int | None
     currency_max: int | None
 
 
+class Charge:
+    """What a request counts for one limit: tokens, and least significant bits of units and currency."""
+
+    __slots__ = ("bound", "count", "currency", "units")
+
+    def __init__(self, bound: Bound, count: int, units: int, currency: int) -> None:
+        self.bound = bound
+        self.count = count
+        self.units = units
+        self.currency = currency
+
+
 class _Rule:
     """A grant, made ready."""
 
-    __slots__ = ("classes", "currency", "grant", "groups", "hours", "units")
+    __slots__ = ("approvals", "classes", "currency", "groups", "hours", "is_free", "units")
 
     def __init__(self, grant: Grant) -> None:
-        self.grant = grant
         self.groups = frozenset(grant.supply_groups)
         self.classes = document.subclasses(grant.classes)
         self.hours = grant.hours
         self.units = document.units(grant.ceiling_units)
         self.currency = document.currency(grant.ceiling_currency)
+        self.is_free = grant.free_issue
+        self.approvals = grant.approvals
 
-    def covers(self, asked: Asked, group: str, local: datetime) -> bool:
-        """Tell whether this grant allows it for one of its supply groups."""
+    def is_for(self, kind: tuple[int, int], group: str) -> bool:
+        """Tell whether this grant is for a class and a supply group."""
+        return kind in self.classes and (ANY in self.groups or group in self.groups)
+
+    def covers(self, asked: Asked, local: datetime) -> bool:
+        """Tell whether it allows what it is for."""
         return (
-            (asked.token_class, asked.subclass) in self.classes
-            and (ANY in self.groups or group in self.groups)
-            and (self.hours is None or self.hours.contain(local.time()))
-            and (self.units is None or asked.units <= self.units)
+            (self.units is None or asked.units <= self.units)
             and (self.currency is None or asked.currency <= self.currency)
-            and (self.grant.free_issue or not asked.is_free)
+            and (self.is_free or not asked.is_free)
+            and (self.hours is None or self.hours.contain(local.time()))
         )
 
 
-class _Counted:
-    """A limit, made ready."""
+class _Approver:
+    """What a client may approve, made ready."""
 
-    __slots__ = ("classes", "clients", "currency", "groups", "limit", "units")
+    __slots__ = ("classes", "groups")
+
+    def __init__(self, approves: Approves) -> None:
+        self.groups = frozenset(approves.supply_groups)
+        self.classes = document.subclasses(approves.classes)
+
+    def covers(self, asked: Asked) -> bool:
+        """Tell whether a request may be approved."""
+        if (asked.token_class, asked.subclass) not in self.classes:
+            return False
+        return ANY in self.groups or (bool(asked.supply_groups) and self.groups.issuperset(asked.supply_groups))
+
+
+class _Counted:
+    """A limit, made ready, with its bounds in the present window."""
+
+    __slots__ = ("_bounds", "_ends", "_start", "classes", "clients", "currency", "groups", "limit", "units")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -99,9 +130,11 @@ class _Counted:
         self.classes = document.subclasses(limit.classes)
         self.units = document.units(limit.units)
         self.currency = document.currency(limit.currency)
+        self._bounds: dict[str, Bound] = {}
+        self._start = self._ends = datetime.min  # noqa: DTZ901 - windows are naive, in the system's zone
 
-    def charges(self, asked: Asked, local: datetime) -> list[Charge]:
-        """Return what a request counts; nothing if the limit is not for it."""
+    def scopes(self, asked: Asked) -> list[str] | None:
+        """Return what it counts apart for such a request; None: the meter, which each request has its own of."""
         if self.clients and asked.client not in self.clients:
             return []
         if self.classes and (asked.token_class, asked.subclass) not in self.classes:
@@ -112,28 +145,34 @@ class _Counted:
             return []
         match self.limit.per:
             case "client":
-                scopes = [asked.client]
+                return [asked.client]
             case "supply-group":
-                scopes = groups
+                return groups
             case "meter":
-                scopes = [] if asked.meter is None else [str(asked.meter)]
+                return None
             case "all":
-                scopes = [""]
-        start, ends = _window_name(self.limit.window, local.replace(second=0, microsecond=0))
-        return [
-            Charge(
-                counter=f"{self.limit.name}|{self.limit.window}|{start}|{scope}",
-                ends=ends,
-                limit=self.limit.name,
-                count=asked.tokens,
-                units=asked.units,
-                currency=asked.currency,
-                count_max=self.limit.count,
+                return [""]
+
+    def bound(self, scope: str, local: datetime) -> Bound:
+        """Return its bound for one of those that it counts apart, in the window of a time."""
+        if not self._start <= local < self._ends:
+            self._start, self._ends = window(self.limit.window, local)
+            self._bounds = {}
+        found = self._bounds.get(scope)
+        if found is None:
+            limit = self.limit
+            found = Bound(
+                counter=f"{limit.name}|{limit.window}|{self._start:%Y%m%d%H%M}|{scope}",
+                ends=self._ends,
+                limit=limit.name,
+                count_max=limit.count,
                 units_max=self.units,
                 currency_max=self.currency,
             )
-            for scope in scopes
-        ]
+            # Meters are too many to be kept; each comes back seldom.
+            if limit.per != "meter":
+                self._bounds[scope] = found
+        return found
 
 
 def window(kind: str, local: datetime) -> tuple[datetime, datetime]:
@@ -153,11 +192,15 @@ def window(kind: str, local: datetime) -> tuple[datetime, datetime]:
             return start, (start + 32 * _DAY).replace(day=1)
 
 
-@lru_cache(maxsize=64)
-def _window_name(kind: str, minute: datetime) -> tuple[str, datetime]:
-    # Asked for every limit of every token; another answer is needed once a minute.
-    start, ends = window(kind, minute)
-    return f"{start:%Y%m%d%H%M}", ends
+class _Plan:
+    """What is for every request of a client for these groups and this class."""
+
+    __slots__ = ("counted", "fixed", "rules")
+
+    def __init__(self, rules: list[list[_Rule]], fixed: list[tuple[_Counted, str]], counted: list[_Counted]) -> None:
+        self.rules = rules
+        self.fixed = fixed
+        self.counted = counted
 
 
 class Judge:
@@ -166,10 +209,10 @@ class Judge:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self._clients: dict[str, Client] = {client.name: client for client in policy.client}
-        self._rules: dict[str, list[_Rule]] = defaultdict(list)
-        for client in policy.client:
-            self._rules[client.name] = [_Rule(grant) for grant in client.grant]
+        self._rules = {client.name: [_Rule(grant) for grant in client.grant] for client in policy.client}
+        self._approvers = {client.name: [_Approver(one) for one in client.approves] for client in policy.client}
         self._limits = [_Counted(limit) for limit in policy.limit]
+        self._plans: dict[tuple[str, tuple[str, ...], int, int], _Plan] = {}
 
     def require_client(self, name: str) -> Client:
         """Return a client; raises NotAuthorised or ClientRevoked."""
@@ -185,20 +228,96 @@ class Judge:
         if not self.require_client(name).reads:
             raise NotAuthorised("the policy does not let this client look anything up")
 
+    def require_lease_bearer(self, name: str) -> None:
+        """See that a client may bring leases; raises NotAuthorised or ClientRevoked."""
+        if not self.require_client(name).renews_lease:
+            raise NotAuthorised("the policy does not let this client bring leases")
+
     def is_auditor(self, name: str) -> bool:
         """Tell whether a client may see the log; raises NotAuthorised or ClientRevoked."""
         return self.require_client(name).audits
 
-    def judge(self, asked: Asked, local: datetime) -> list[Charge]:
-        """Return what a request counts against; raises NotAuthorised or ClientRevoked.
+    def may_approve(self, name: str, asked: Asked) -> bool:
+        """Tell whether a client may approve what another asks."""
+        client = self._clients.get(name)
+        if client is None or client.is_revoked or name == asked.client:
+            return False
+        return any(one.covers(asked) for one in self._approvers[name])
+
+    def approvals_needed(self, asked: Asked, local: datetime) -> int:
+        """Return how many must approve; raises NotAuthorised or ClientRevoked."""
+        self.require_client(asked.client)
+        return _approvals(self._plan(asked), asked, local)
+
+    def judge(self, asked: Asked, local: datetime, approvers: Collection[str] | None = ()) -> list[Charge]:
+        """Return what a request counts against.
 
         Args:
             asked: what is wanted.
             local: the time, naive, in the system's zone.
+            approvers: who has approved it; None: as if enough had.
+
+        Raises:
+            NotAuthorised, ClientRevoked: the policy does not allow it.
+            ApprovalRequired: others must approve it.
         """
         self.require_client(asked.client)
-        rules = self._rules[asked.client]
-        for group in asked.supply_groups or (ANY,):
-            if not any(rule.covers(asked, group, local) for rule in rules):
-                raise NotAuthorised("the policy does not let this client issue this")
-        return [charge for limit in self._limits for charge in limit.charges(asked, local)]
+        plan = self._plan(asked)
+        needed = _approvals(plan, asked, local)
+        if needed and approvers is not None:
+            found = sum(self.may_approve(name, asked) for name in set(approvers))
+            if found < needed:
+                raise ApprovalRequired("others must approve this", needed=str(needed), found=str(found))
+        charges = [
+            Charge(counted.bound(scope, local), asked.tokens, asked.units, asked.currency)
+            for counted, scope in plan.fixed
+        ]
+        if asked.meter is not None:
+            meter = str(asked.meter)
+            charges += [
+                Charge(counted.bound(meter, local), asked.tokens, asked.units, asked.currency)
+                for counted in plan.counted
+            ]
+        return charges
+
+    def _plan(self, asked: Asked) -> _Plan:
+        name = (asked.client, asked.supply_groups, asked.token_class, asked.subclass)
+        found = self._plans.get(name)
+        if found is None:
+            kind = (asked.token_class, asked.subclass)
+            rules = [
+                [rule for rule in self._rules[asked.client] if rule.is_for(kind, group)]
+                for group in asked.supply_groups or (ANY,)
+            ]
+            scoped = [(counted, counted.scopes(asked)) for counted in self._limits]
+            found = _Plan(
+                rules,
+                [(counted, scope) for counted, scopes in scoped for scope in scopes or ()],
+                [counted for counted, scopes in scoped if scopes is None],
+            )
+            # Groups come from requests: whoever makes them up does not fill the memory.
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[name] = found
+        return found
+
+
+def _approvals(plan: _Plan, asked: Asked, local: datetime) -> int:
+    """Return how many approvals the easiest grants need, of each group the most; raises NotAuthorised."""
+    needed = 0
+    for rules in plan.rules:
+        least = _least(rules, asked, local)
+        if least is None:
+            raise NotAuthorised("the policy does not let this client issue this")
+        needed = max(needed, least)
+    return needed
+
+
+def _least(rules: Sequence[_Rule], asked: Asked, local: datetime) -> int | None:
+    least: int | None = None
+    for rule in rules:
+        if rule.covers(asked, local):
+            if not rule.approvals:
+                return 0
+            least = rule.approvals if least is None else min(least, rule.approvals)
+    return least

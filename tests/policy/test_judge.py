@@ -133,7 +133,7 @@ def test_what_counts_for_which_limit() -> None:
         limit("of-another-group", "supply-group", "day", count=1, supply_groups=["201458"]),
         limit("of-another-class", "all", "day", count=1, classes=["2.1"]),
     )
-    charges = {charge.limit: charge for charge in judge.judge(credit(), NOON)}
+    charges = {charge.bound.limit: charge.bound for charge in judge.judge(credit(), NOON)}
     assert set(charges) == {"by-client", "by-group", "by-meter", "all-currency"}
     assert charges["by-client"].counter == "by-client|day|202611290000|vendor"
     assert charges["by-group"].counter == "by-group|month|202611010000|201457"
