@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from appliance.errors import ConfigurationInvalid
 
+CONFIG_DEFAULT = Path("/etc/keywatt/appliance.toml")
+"""Where the settings are unless told otherwise."""
+TLS_SUITES = {"1.2": "", "1.3": "ECDHE-PSK-CHACHA20-POLY1305"}
+"""What the gRPC library is told of cipher suites of TLS 1.2 (docs/adr/0021); empty for its own choice."""
+
 
 class TlsSettings(BaseModel):
-    """Certificates, PEM. Clients must present one that ``client_ca`` signed; there is no other way in."""
+    """Certificates, PEM. Clients must present one that ``client_ca`` signed; there is no other way in.
+
+    Args:
+        certificate, private_key: of this server; the certificate with those between it and its root.
+        client_ca: authorities that clients' certificates are from.
+        revocation_lists: a complete list of each of them; without it none is looked at.
+        revocation_grace_hours: how long after its next update a list is believed still.
+        minimum_version: 1.3, or 1.2 for clients that know no better.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     certificate: Path
     private_key: Path
     client_ca: Path
+    revocation_lists: Path | None = None
+    revocation_grace_hours: float = Field(default=24, ge=0, le=720)
+    minimum_version: Literal["1.2", "1.3"] = "1.3"
 
 
 class IssuingSettings(BaseModel):
@@ -112,6 +128,19 @@ class PolicySettings(BaseModel):
     folder: Path
 
 
+class MetricsSettings(BaseModel):
+    """Counters and horizons for Prometheus.
+
+    Args:
+        listen: address and port; of this machine, unless the network is trusted: nobody is asked who they are. Further
+            processes of one appliance take the ports that follow.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    listen: str = Field(pattern=r"^.+:\d{1,5}$")
+
+
 class ApplianceSettings(BaseModel):
     """The appliance.
 
@@ -120,6 +149,8 @@ class ApplianceSettings(BaseModel):
         module_socket: unix socket of the module process.
         audit: without it there is no audit service.
         policy: without it every client of the CA may do everything, which the production profile refuses.
+        metrics: without it nothing is measured for others.
+        connections_max: connections that may stand at once; one more is closed.
         in_flight_max: module requests that may wait at once; one more is refused with RESOURCE_EXHAUSTED.
         queue_max: requests that may wait or be under way at once; one more is refused with RESOURCE_EXHAUSTED.
         processes: processes that share the port; more than one needs a ledger on PostgreSQL.
@@ -136,6 +167,8 @@ class ApplianceSettings(BaseModel):
     clock: ClockSettings = ClockSettings()
     audit: AuditSettings | None = None
     policy: PolicySettings | None = None
+    metrics: MetricsSettings | None = None
+    connections_max: int = Field(default=2000, ge=1, le=100_000)
     in_flight_max: int = Field(default=256, ge=1, le=10_000)
     queue_max: int = Field(default=4000, ge=1, le=100_000)
     processes: int = Field(default=1, ge=1, le=64)

@@ -34,15 +34,14 @@ class _Children:
             "-m",
             "appliance.start",
             "--with-parent",
-            "--one-of-several",
             "--config",
             str(config),
         ]
-        self.running = [self._start() for _ in range(count)]
+        self.running = [self._start(place) for place in range(count)]
         self.is_stopping = False
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command)
+    def _start(self, place: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self._command, "--one-of-several", str(place)])
 
     def stop(self, *_: object) -> None:
         self.is_stopping = True
@@ -61,7 +60,7 @@ class _Children:
                     self.end()
                     return EXIT_CONFIGURATION
                 time.sleep(_RESTART_SECONDS)
-                self.running[place] = self._start()
+                self.running[place] = self._start(place)
         self.end()
         return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from appliance.interceptors.peer import peer_name
 from appliance.interceptors.reading import read_request, read_requests
 from appliance.interceptors.status import INTERNAL_REASON, to_status
 from appliance.policy.authority import Authority
+from appliance.tls.clients import ClientCertificates
 
 logger = structlog.get_logger("keywatt.appliance")
 
@@ -38,11 +40,15 @@ class Calls:
     Args:
         log_calls: whether a call that succeeds makes a line in the log.
         authority: whom the policy knows; nobody else gets any further than this.
+        certificates: whose certificates are good still.
     """
 
-    def __init__(self, *, log_calls: bool, authority: Authority) -> None:
+    def __init__(self, *, log_calls: bool, authority: Authority, certificates: ClientCertificates) -> None:
         self._log_calls = log_calls
         self._authority = authority
+        self._certificates = certificates
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """Calls that ended, by method and reason."""
 
     def register(self, register: Callable[[Any, Any], None], servicer: object, server: grpc.aio.Server) -> None:
         """Add a servicer to a server by its generated function, with every handler wrapped.
@@ -94,6 +100,8 @@ class Calls:
             try:
                 self._require_client(context)
                 async for response in inner(requests, context):
+                    # A stream lasts: who was revoked meanwhile gets nothing more.
+                    self._require_client(context)
                     yield response
                 reason = "OK"
             except Exception as error:  # noqa: BLE001 - as above
@@ -105,11 +113,13 @@ class Calls:
         return handle
 
     def _require_client(self, context: Any) -> None:
+        self._certificates.require_good(context.auth_context())
         # Who calls is asked for only where it matters: asking costs.
         if self._authority.policy is not None:
             self._authority.require_client(peer_name(context))
 
     def _log(self, method: str, context: Any, reason: str, started: float) -> None:
+        self.counts[method, reason] += 1
         if reason == "OK" and not self._log_calls:
             return
         milliseconds = round((time.monotonic() - started) * 1000, 2)

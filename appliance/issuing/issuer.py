@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -15,9 +16,11 @@ from appliance.issuing.module import ModuleCatalogue
 from appliance.issuing.orders import Submission
 from appliance.issuing.time_guard import TimeGuard
 from appliance.issuing.usage import UsageBook
+from appliance.issuing.watched import note_denials, watch
 from appliance.ledger.ledger import Ledger, Transaction
 from appliance.ledger.records import Claim
 from appliance.policy.authority import Authority
+from appliance.policy.lease import LeaseKeeper
 from hsm.errors import HsmError
 
 Outcome = bytes | Exception
@@ -33,6 +36,7 @@ class Issuer:
         look_ahead_minutes: how far identifiers may run ahead of the clock.
         automatic_key_change: deliver key-change tokens with a credit instead of refusing it.
         authority: who may issue what; open if not given.
+        lease: looked at before the module is asked, if given.
     """
 
     def __init__(
@@ -44,8 +48,10 @@ class Issuer:
         look_ahead_minutes: int,
         automatic_key_change: bool = False,
         authority: Authority | None = None,
+        lease: LeaseKeeper | None = None,
     ) -> None:
         self._authority = authority or Authority()
+        self._lease = lease
         # One process has the whole ledger: one book. Else each batch has its own, under locks of the database.
         self._book = None if ledger.is_shared else UsageBook()
         self._catalogue = catalogue
@@ -53,6 +59,8 @@ class Issuer:
         self._guard = guard
         self._look_ahead = look_ahead_minutes
         self._automatic_key_change = automatic_key_change
+        self.tokens: Counter[tuple[int, int]] = Counter()
+        """Tokens made durable by this process, by class and subclass."""
 
     @property
     def lanes(self) -> int:
@@ -79,7 +87,7 @@ class Issuer:
 
     async def _issue(self, submissions: Sequence[Submission]) -> list[Outcome]:
         jobs = [Job(submission) for submission in submissions]
-        judged = await self._judge(submissions)
+        judged, local = await self._judge(submissions)
         claims = [
             Claim(client=s.client, request_id=s.request_id, meter=s.meter, counters=_counters(found))
             for s, found in zip(submissions, judged, strict=True)
@@ -91,43 +99,53 @@ class Issuer:
         except ApplianceError as error:
             return [error] * len(jobs)
         try:
-            await self._work(jobs, judged, transaction)
+            await self._work(jobs, judged, local, transaction)
         except BaseException:
             await transaction.abandon()
             raise
         return [_outcome(job) for job in jobs]
 
-    async def _judge(self, submissions: Sequence[Submission]) -> list[Judged]:
-        """Say of each what it counts against, or why it is refused; nothing is looked up or changed."""
+    async def _judge(self, submissions: Sequence[Submission]) -> tuple[list[Judged], datetime | None]:
+        """Say of each what it counts against, or why it is refused, and the time of the judgement, if there is one."""
         authority = self._authority
         if authority.policy is None:
-            return [()] * len(submissions)
+            return [()] * len(submissions), None
         try:
             view = await self._catalogue.view()
             if view.certification:
-                return [()] * len(submissions)
+                return [()] * len(submissions), None
             local = clock.to_local(self._guard.now(), view.status.utc_offset_minutes)
         except (ApplianceError, HsmError) as error:
             # Whoever asks again gets the answer of before; whoever asks anew hears of this.
-            return [error] * len(submissions)
+            return [error] * len(submissions), None
         if self._book is not None:
             self._book.prune(local)
-        found: list[Judged] = []
-        for submission in submissions:
-            asked = asked_of(submission, automatic_key_change=self._automatic_key_change)
-            try:
-                found.append(tuple(authority.judge(asked, local)))
-            except ApplianceError as error:
-                found.append(error)
-        return found
+        return [self._judge_one(submission, local) for submission in submissions], local
 
-    async def _work(self, jobs: list[Job], judged: list[Judged], transaction: Transaction) -> None:
+    def _judge_one(self, submission: Submission, local: datetime) -> Judged:
+        authority = self._authority
+        asked = submission.asked = asked_of(submission, automatic_key_change=self._automatic_key_change)
+        try:
+            charges = authority.judge(asked, local, submission.approvers)
+        except ApplianceError as error:
+            return error
+        return tuple(charges)
+
+    async def _work(
+        self, jobs: list[Job], judged: list[Judged], local: datetime | None, transaction: Transaction
+    ) -> None:
         for place, stored in transaction.stored.items():
             if not jobs[place].submission.validate_only:
                 settle_stored(jobs[place], stored)
         book = UsageBook() if self._book is None else self._book
         book.learn(transaction.usage)
+        signals = self._authority.signals
+        is_watched = local is not None and signals.are_watched
+        if local is not None and is_watched:
+            watch(signals, jobs, judged, local)
         held = Held(book, jobs, judged)
+        if is_watched:
+            note_denials(signals, jobs)
         try:
             await self._work_within(jobs, held, transaction)
         finally:
@@ -161,8 +179,11 @@ class Issuer:
             _fail(waiting, error)
         else:
             held.settle(finished)
+            self.tokens.update((token.token_class, token.subclass) for _, entry in done for token in entry.tokens)
 
     async def _batch(self, transaction: Transaction) -> Batch:
+        if self._lease is not None:
+            self._lease.require()
         view = await self._catalogue.view()
         # Tests give the time of each token themselves; the ledger's rows carry the wall clock all the same.
         present = self._guard.wall() if view.certification else self._guard.now()

@@ -52,6 +52,11 @@ class ModuleCatalogue:
         self._view: ModuleView | None = None
         self._identity: tuple[str, Mode, Profile] | None = None
 
+    @property
+    def last(self) -> ModuleView | None:
+        """The last reading, as old as it may be."""
+        return self._view
+
     async def view(self) -> ModuleView:
         """Return the present reading; raises HsmError if the module does not answer."""
         view = self._view

@@ -7,12 +7,13 @@ takes three times as long to make, and a token passes through a dozen of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from appliance.issuing.meter import KeyAssignment, Meter
 from appliance.issuing.quantities import Unit
 from appliance.ledger.records import Method
+from appliance.policy.judge import Asked
 from hsm.keys import VendingKey
 from hsm.requests import Mark
 from sts.credit import CreditSubClass
@@ -137,6 +138,8 @@ class Submission:
         order: what is ordered.
         compose: makes the answer, which is stored and given out byte for byte.
         deadline: time of the event loop after which work on it must not begin, or None.
+        approvers: clients who have approved it; None: only to be checked, as if enough had.
+        asked: what the policy is asked, once that is known.
     """
 
     client: str
@@ -146,6 +149,8 @@ class Submission:
     order: Order
     compose: Callable[[Delivery | KeyChangeDelivery], bytes]
     deadline: float | None = None
+    approvers: tuple[str, ...] | None = ()
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def meter(self) -> int | None:

@@ -134,12 +134,17 @@ class Pipeline:
         Raises:
             QueueFull: too many wait.
         """
-        if len(self._tickets) + len(self._unread) >= self._queue_max:
+        if self.waiting >= self._queue_max:
             raise self._full()
         call = _Single(read)
         self._unread.append(call)
         self._schedule()
         return call.future
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait or are under way."""
+        return len(self._tickets) + len(self._unread)
 
     async def drain(self) -> None:
         """Wait until nothing is under way."""

@@ -89,15 +89,6 @@ class UsageBook:
             if counter.held or (counter.bound is not None and counter.bound.ends > local)
         }
 
-    def fullest(self, local: datetime) -> dict[str, float]:
-        """Return how much is used of each limit, 0 to 1, by whoever has used most of it in the present window."""
-        used: dict[str, float] = {}
-        for counter in self._counters.values():
-            bound = counter.bound
-            if bound is not None and bound.ends > local:
-                used[bound.limit] = max(used.get(bound.limit, 0.0), _share(counter, bound))
-        return used
-
 
 def _take(counter: _Counter, charge: Charge) -> None:
     counter.count += charge.count
@@ -130,15 +121,6 @@ def _exceeded(counter: _Counter, charge: Charge) -> LimitExceeded:
         used=str(used),
         resets=bound.ends.isoformat(timespec="minutes"),
     )
-
-
-def _share(counter: _Counter, bound: Bound) -> float:
-    pairs = (
-        (counter.count, bound.count_max),
-        (counter.units, bound.units_max),
-        (counter.currency, bound.currency_max),
-    )
-    return max((1.0 if not most else used / most for used, most in pairs if most is not None), default=0.0)
 
 
 def increments(charges: Iterable[Charge]) -> dict[str, tuple[int, int, int, datetime]]:

@@ -208,6 +208,23 @@ class Ledger:
         self._clients |= clients
         self._names |= {number: name for name, number in clients.items()}
 
+    async def client_number(self, name: str) -> int:
+        """Return a client's number, a new one if need be. Raises LedgerUnavailable."""
+        if name not in self._clients:
+            await self._add_client(name)
+        return self._clients[name]
+
+    async def client_name(self, number: int) -> str:
+        """Return a client's name; another appliance may have met it first. Raises LedgerUnavailable."""
+        if number not in self._names:
+            self._learn(await self._storage.read(queries.clients))
+        return self._names[number]
+
+    @property
+    def storage(self) -> Storage:
+        """The database, for what else is kept in it."""
+        return self._storage
+
     async def _client(self, name: str) -> int | None:
         """Return a client's number; another appliance may have met it first."""
         if name not in self._clients:
@@ -237,6 +254,11 @@ class Ledger:
     async def raise_mark(self, name: str, value: int) -> int:
         """Keep the greatest number that ever stood under a name; return it. Raises LedgerUnavailable."""
         return await self._storage.write(partial(queries.raise_mark, name=name, value=value))
+
+    async def usage_of(self, limits: Sequence[str], now: int) -> dict[str, Usage]:
+        """Return the most that a counter of each of these limits has come to by now (milliseconds)."""
+        rows = await self._storage.read(partial(queries.usage_of, limits=limits, now=now))
+        return {limit: Usage(count=count, units=units, currency=currency) for limit, count, units, currency in rows}
 
     async def forget_usage(self, before: int) -> int:
         """Forget counters whose window was over before a time (milliseconds); return how many."""

@@ -8,6 +8,7 @@ from datetime import datetime
 from appliance.errors import NotAuthorised
 from appliance.policy.document import Policy
 from appliance.policy.judge import Asked, Charge, Judge
+from appliance.policy.signals import Signals
 
 
 class Authority:
@@ -19,15 +20,23 @@ class Authority:
 
     def __init__(self, judge: Judge | None = None) -> None:
         self._judge = judge
+        self.signed_by: tuple[str, ...] = ()
+        """Officers who signed the policy in force."""
+        self.signals = Signals()
+        """Of misuse, by the policy in force."""
+        if judge is not None:
+            self.signals.put(judge.policy)
 
     @property
     def policy(self) -> Policy | None:
         """The policy in force."""
         return None if self._judge is None else self._judge.policy
 
-    def put(self, policy: Policy) -> None:
-        """Put a policy in force, from the next request on."""
+    def put(self, policy: Policy, signed_by: Sequence[str] = ()) -> None:
+        """Put a policy in force, from the next request on; ``signed_by``: the officers who signed it."""
+        self.signed_by = tuple(signed_by)
         self._judge = Judge(policy)
+        self.signals.put(policy)
 
     def require_client(self, name: str) -> None:
         """See that a client is known and not revoked; raises NotAuthorised or ClientRevoked."""

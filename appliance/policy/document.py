@@ -181,10 +181,10 @@ class Signal(BaseModel):
 
     Args:
         kind: ``velocity`` (a meter gets more than ``most`` tokens in ``minutes``), ``round-amounts`` (a client sells
-            multiples of ``multiple`` more than ``most`` times in ``minutes``), ``off-hours`` (anything is issued outside
-            ``hours``), ``free-ratio``, ``engineering-ratio`` (of the last tokens of a client, ``least`` of them at the least, more
-            than ``percent`` are free or of class 2), ``after-denial`` (a client issues within ``minutes`` of more than
-            ``most`` refusals by the policy).
+            multiples of ``multiple`` units more than ``most`` times in ``minutes``), ``off-hours`` (anything is issued
+            outside ``hours``), ``free-ratio`` and ``engineering-ratio`` (of a client's tokens in ``minutes``, once they
+            are ``least``, more than ``percent`` are free, or of class 2), ``after-denial`` (a client issues within
+            ``minutes`` of more than ``most`` refusals by the policy).
         clients: names that it is for; all if empty.
         refuse: whether the request is refused.
         most, minutes, multiple, hours, percent, least: as the kind needs them, and no others.

@@ -16,7 +16,7 @@ from appliance.policy.difference import difference
 from appliance.policy.document import Policy
 from hsm.client import ModuleClient
 from hsm.errors import HsmError
-from hsm.status import Profile
+from hsm.status import ModuleStatus, Profile
 
 logger = structlog.get_logger("keywatt.appliance")
 FILE = "policy.toml"
@@ -54,14 +54,14 @@ class PolicyKeeper:
         status = await self._client.status()
         if policy.module != status.module_id:
             raise PolicyInvalid(f"policy {policy.number} is for module {policy.module}, this is {status.module_id}")
-        names = await self._signers(policy, status.profile)
+        names = await self._signers(policy, status)
         latest = await self._ledger.raise_mark(_MARK, policy.number)
         if latest > policy.number:
             raise PolicyOutdated(f"policy {policy.number} is older than {latest}, which was in force")
         before = self._authority.policy
         if before is not None and before.number == policy.number and before.digest != policy.digest:
             raise PolicyOutdated(f"another policy with number {policy.number} is in force")
-        self._authority.put(policy)
+        self._authority.put(policy, names)
         logger.warning(
             "policy-in-force",
             number=policy.number,
@@ -70,13 +70,21 @@ class PolicyKeeper:
             changes=difference(before, policy) if before is not None else [],
         )
 
-    async def _signers(self, policy: Policy, profile: Profile) -> list[str]:
+    async def _signers(self, policy: Policy, status: ModuleStatus) -> list[str]:
         officers = await self._client.officers()
         if officers is None:
             # A token without officers is one of development, where nobody approves anything yet.
-            if profile is Profile.DEVELOPMENT:
+            if status.profile is Profile.DEVELOPMENT:
                 return []
             raise PolicyUnsigned("the token has no officers who could have signed a policy")
+        mandate = await self._client.mandate()
+        if policy.number < mandate.policy_number:
+            raise PolicyOutdated(f"policy {policy.number} is older than {mandate.policy_number}, of a ceremony")
+        if policy.number == mandate.policy_number:
+            # A ceremony has put a policy of this number in force: it is this one, or none.
+            if policy.digest != mandate.policy_digest:
+                raise PolicyOutdated(f"a ceremony put another policy with number {policy.number} in force")
+            return []
         return signatures.require(policy, signatures.read_all(self._folder), officers, int(time.time() // 60))
 
     def _state(self) -> tuple[tuple[str, int, int], ...]:

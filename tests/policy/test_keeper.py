@@ -15,6 +15,7 @@ from appliance.policy.authority import Authority
 from appliance.policy.document import Policy
 from appliance.policy.keeper import PolicyKeeper
 from appliance.policy.signatures import NAMESPACE
+from hsm.mandate import Mandate
 from hsm.officers import Enrolment
 from hsm.status import ModuleStatus, Profile
 from tests.policy.texts import client, policy_text
@@ -32,9 +33,13 @@ class Module:
         self.people = people
         self.profile = profile
         self.needed = needed
+        self.held = Mandate(lease_required=False, lease=None, policy_number=0, policy_digest=bytes(32), latest=0)
 
     async def status(self) -> ModuleStatus:
         return replace(STATUS, profile=self.profile)
+
+    async def mandate(self) -> Mandate:
+        return self.held
 
     async def officers(self) -> Enrolment | None:
         return Enrolment.unpack(officers(*self.people, POLICY=self.needed).pack()) if self.people else None

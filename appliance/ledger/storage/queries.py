@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,18 @@ def raise_mark(connection: Connection, name: str, value: int) -> int:
     if value > found:
         connection.execute(update(settings).where(settings.c.name == name).values(value=str(value)))
     return max(found, value)
+
+
+def usage_of(connection: Connection, limits: Sequence[str], now: int) -> list[tuple[str, int, int, int]]:
+    """Return, for each of these limits, the most that one of its counters has come to in a window that goes on."""
+    found = []
+    for limit in limits:
+        # Names of counters begin with that of their limit and a bar.
+        within = usage.c.counter.startswith(f"{limit}|", autoescape=True)
+        most = [func.coalesce(func.max(column), 0) for column in (usage.c.count, usage.c.units, usage.c.currency)]
+        row = connection.execute(select(*most).where(within, usage.c.ends > now)).one()
+        found.append((limit, int(row[0]), int(row[1]), int(row[2])))
+    return found
 
 
 def forget_usage(connection: Connection, before: int) -> int:

@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """Revision of the schema that this version works with."""
 
 metadata = MetaData()
@@ -104,6 +104,32 @@ usage = Table(
     sqlite_with_rowid=False,
 )
 """What each counter of a limit has come to in its window; ``ends`` in milliseconds, after which nobody asks."""
+
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", LargeBinary, primary_key=True),
+    Column("client_id", Integer, nullable=False),
+    Column("request_id", LargeBinary, nullable=False),
+    Column("method", SmallInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("rejected_by", Integer),
+    UniqueConstraint("client_id", "request_id", name="proposal_once"),
+    Index("proposal_over", "expires_at"),
+)
+"""Requests that others must approve; ids are UUIDs of version 7, times in milliseconds. No token is in one."""
+
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("proposal", LargeBinary, primary_key=True),
+    Column("client_id", Integer, primary_key=True, autoincrement=False),
+    Column("approved_at", BigInteger, nullable=False),
+)
+"""Who has approved a proposal; each client once."""
 
 confirmations = Table(
     "confirmations",

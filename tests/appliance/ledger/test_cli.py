@@ -122,7 +122,7 @@ def test_an_empty_postgresql_is_upgraded_on_purpose_only(postgres: Postgres, con
     assert refused.returncode == 2
     assert "CONFIGURATION_INVALID" in refused.stderr
     assert "keywatt-ledger upgrade" in refused.stderr
-    assert run(config, "upgrade").stdout == "schema: empty -> 0003\n"
+    assert run(config, "upgrade").stdout == "schema: empty -> 0004\n"
     assert run(config, "status").returncode == 0
 
 

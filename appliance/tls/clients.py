@@ -1,0 +1,95 @@
+"""A client's certificate, looked at at every call: its name, its term, and whether it was revoked.
+
+The handshake has proven it; connections last, so that what has happened since is seen here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from appliance.errors import CertificateRevoked, ClientUnnamed
+from appliance.tls.revocation import RevocationLists
+
+_PEM = "x509_pem_cert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What is asked of a certificate at every call."""
+
+    issuer: bytes
+    serial: int
+    not_after: datetime
+    name: str
+
+
+@functools.lru_cache(maxsize=4096)
+def _facts(pem: bytes) -> _Facts:
+    certificate = x509.load_pem_x509_certificate(pem)
+    return _Facts(
+        issuer=certificate.issuer.public_bytes(),
+        serial=certificate.serial_number,
+        not_after=certificate.not_valid_after_utc,
+        name=_first_name(certificate),
+    )
+
+
+def _first_name(certificate: x509.Certificate) -> str:
+    """Return the first subject alternative name if it is a URI or DNS name; else nothing."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    first = next(iter(names), None)
+    return str(first.value) if isinstance(first, x509.UniformResourceIdentifier | x509.DNSName) else ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ClientCertificates:
+    """Judges certificates of clients.
+
+    Args:
+        now: the clock, aware.
+    """
+
+    def __init__(self, now: Callable[[], datetime] = _now) -> None:
+        self._now = now
+        self._lists: RevocationLists | None = None
+
+    def put(self, lists: RevocationLists | None) -> None:
+        """Put revocation lists in force, from the next call on; None for none."""
+        self._lists = lists
+
+    def require_good(self, peer: Mapping[str, Sequence[bytes]]) -> None:
+        """See that a client may be talked to at all.
+
+        Args:
+            peer: what the library knows of it, as ``context.auth_context()`` gives it.
+
+        Raises:
+            ClientUnnamed: its certificate does not begin its alternative names with a URI or DNS name.
+            CertificateRevoked: it was revoked, or has run out since the connection was made.
+            RevocationUnknown: nobody can say whether it was revoked.
+        """
+        pem = peer.get(_PEM)
+        if not pem:
+            raise ClientUnnamed("the client has no certificate")
+        try:
+            facts = _facts(pem[0])
+        except ValueError:
+            raise ClientUnnamed("the client's certificate cannot be read") from None
+        now = self._now()
+        if now > facts.not_after:
+            raise CertificateRevoked("the client's certificate has run out")
+        if self._lists is not None:
+            self._lists.require_good(facts.issuer, facts.serial, now)
+        if not facts.name:
+            raise ClientUnnamed("the first subject alternative name of the client's certificate is no URI or DNS name")
