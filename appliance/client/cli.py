@@ -5,18 +5,17 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from keywatt.approval.v1 import approval_pb2
 from keywatt.certification.v1 import certification_pb2
-from keywatt.keys.v1 import keys_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
 
-from appliance.client import audit_cli, output, request_ids
+from appliance.client import approval_cli, audit_cli, lease_cli, lookup_cli, output, request_ids
 from appliance.client.client import KeywattClient
 from appliance.client.command import Ea, Json, Krn, Meter, Sgc, Tct, Ti, meter_of, run
 
@@ -31,6 +30,9 @@ app = typer.Typer(
     help="Issue and verify STS tokens through a Keywatt appliance.",
 )
 
+app.add_typer(lookup_cli.app)
+app.add_typer(approval_cli.app, name="approval", help="Propose, approve and execute what nobody may issue alone.")
+app.add_typer(lease_cli.app, name="lease", help="The lease to vend: what officers sign, and bringing it.")
 app.add_typer(audit_cli.app, name="audit", help="Read the module's log: checkpoints, receipts, entries, tokens found.")
 
 
@@ -74,6 +76,7 @@ def _main(
 
 Dry = Annotated[bool, typer.Option("--validate-only", help="Check everything, issue nothing.")]
 Reserved = Annotated[str, typer.Option(help="Take the reserved identifier, 00:01, of this date (2026-12-01).")]
+Propose = Annotated[bool, typer.Option("--propose", help="Propose it, for others to approve (keywatt approval).")]
 RequestId = Annotated[
     str, typer.Option(help="Repeat a request under its id: the stored answer comes back. Else a new UUID.")
 ]
@@ -104,6 +107,18 @@ def _issue(context: typer.Context, as_json: bool, method: str, request: Any, sho
         output.show_request_id(request.request_id)
 
 
+def _propose(context: typer.Context, as_json: bool, request: vending_pb2.TokenRequest) -> None:
+    inner = getattr(request, str(request.WhichOneof("request")))
+    inner.request_id = inner.request_id or request_ids.new()
+    wanted = approval_pb2.ProposeIssuanceRequest(request=request)
+    run(
+        context,
+        as_json,
+        lambda c: c.call(c.approval.ProposeIssuance, wanted),
+        lambda r: output.show_proposal(r.proposal),
+    )
+
+
 @app.command()
 def credit(
     context: typer.Context,
@@ -123,6 +138,7 @@ def credit(
     issue_time: IssueTime = "",
     validate_only: Dry = False,
     request_id: RequestId = "",
+    propose: Propose = False,
     json: Json = False,
 ) -> None:
     """Issue a credit token (class 0)."""
@@ -137,6 +153,9 @@ def credit(
         request_id=request_id,
         certification=_certification(issue_time),
     )
+    if propose:
+        _propose(context, json, vending_pb2.TokenRequest(credit=request))
+        return
     _issue(context, json, "IssueCreditToken", request, partial(output.show_credit, amount))
 
 
@@ -161,6 +180,7 @@ def management(
     issue_time: IssueTime = "",
     validate_only: Dry = False,
     request_id: RequestId = "",
+    propose: Propose = False,
     json: Json = False,
 ) -> None:
     """Issue a management token (class 2 other than key change); give exactly one command."""
@@ -197,6 +217,9 @@ def management(
         request.proprietary.subclass, request.proprietary.data = subclass, data
     if given != 1:
         raise typer.BadParameter("give exactly one command, such as --power-limit 5000")
+    if propose:
+        _propose(context, json, vending_pb2.TokenRequest(management=request))
+        return
     _issue(context, json, "IssueManagementToken", request, output.show_management)
 
 
@@ -224,6 +247,7 @@ def meter_test(
     manufacturer: Annotated[int, typer.Option(min=0, max=65535, help="Manufacturer code; 0 for all.")] = 0,
     validate_only: Dry = False,
     request_id: RequestId = "",
+    propose: Propose = False,
     json: Json = False,
 ) -> None:
     """Issue a meter test token (class 1), for any meter of a manufacturer."""
@@ -245,6 +269,9 @@ def meter_test(
             request.control = int(control, 16)
         except ValueError:
             raise typer.BadParameter("--control is hexadecimal, at most 64 bits") from None
+    if propose:
+        _propose(context, json, vending_pb2.TokenRequest(meter_test=request))
+        return
     _issue(context, json, "IssueMeterTestToken", request, output.show_meter_test)
 
 
@@ -264,6 +291,7 @@ def key_change(
     issue_time: IssueTime = "",
     validate_only: Dry = False,
     request_id: RequestId = "",
+    propose: Propose = False,
     json: Json = False,
 ) -> None:
     """Issue a key-change set: the meter enters every token, in any order, and then holds the new key."""
@@ -277,6 +305,9 @@ def key_change(
         request_id=request_id,
         certification=_certification(issue_time),
     )
+    if propose:
+        _propose(context, json, vending_pb2.TokenRequest(key_change=request))
+        return
     _issue(context, json, "IssueKeyChangeTokens", request, output.show_key_change)
 
 
@@ -307,74 +338,6 @@ def verify(
     run(context, json, ask, output.show_verification)
     if found[0].result != vending_pb2.VERIFICATION_RESULT_GENUINE:
         raise typer.Exit(_NOT_GENUINE)
-
-
-@app.command()
-def issuance(
-    context: typer.Context,
-    request_id: Annotated[str, typer.Argument(help="Request id of the sale.")],
-    json: Json = False,
-) -> None:
-    """Show what was issued under a request id, with the answer as it was given."""
-    request = vending_pb2.GetIssuanceRequest(request_id=request_id)
-    run(context, json, lambda c: c.call(c.vending.GetIssuance, request), output.show_issuance)
-
-
-@app.command()
-def issuances(
-    context: typer.Context,
-    meter: Meter = "",
-    sgc: Sgc = "",
-    krn: Annotated[int, typer.Option(min=0, max=255, help="Key revision number, with --sgc.")] = 0,
-    since: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Before this time, UTC.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 100,
-    json: Json = False,
-) -> None:
-    """List what was issued to this client, oldest first, by meter, vending key and time; without digits."""
-    request = vending_pb2.ListIssuancesRequest(
-        meter_pan=meter, supply_group_code=sgc, key_revision_number=krn or int(bool(sgc))
-    )
-    if since is not None:
-        request.start_time.FromDatetime(since)
-    if until is not None:
-        request.end_time.FromDatetime(until)
-
-    def collect(client: KeywattClient) -> vending_pb2.ListIssuancesResponse:
-        result = vending_pb2.ListIssuancesResponse()
-        while True:
-            request.page_size = min(limit - len(result.issuances), 1000)
-            response = client.call(client.vending.ListIssuances, request)
-            result.issuances.extend(response.issuances)
-            request.page_token = result.next_page_token = response.next_page_token
-            if not request.page_token or len(result.issuances) >= limit:
-                return result
-
-    run(context, json, collect, output.show_issuances)
-
-
-@app.command()
-def keys(context: typer.Context, json: Json = False) -> None:
-    """List the vending keys: attributes and check values, never a key."""
-
-    def collect(client: KeywattClient) -> keys_pb2.ListVendingKeysResponse:
-        result, page = keys_pb2.ListVendingKeysResponse(), ""
-        while True:
-            request = keys_pb2.ListVendingKeysRequest(page_size=1000, page_token=page)
-            response = client.call(client.keys.ListVendingKeys, request)
-            result.keys.extend(response.keys)
-            page = response.next_page_token
-            if not page:
-                return result
-
-    run(context, json, collect, output.show_keys)
-
-
-@app.command()
-def status(context: typer.Context, json: Json = False) -> None:
-    """Show identity, versions, mode, clock and counters of the module."""
-    request = keys_pb2.GetModuleStatusRequest()
-    run(context, json, lambda c: c.call(c.keys.GetModuleStatus, request), output.show_status)
 
 
 @app.command("reset-identifiers")

@@ -13,9 +13,11 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
+from keywatt.approval.v1 import approval_pb2_grpc
 from keywatt.audit.v1 import audit_pb2_grpc
 from keywatt.certification.v1 import certification_pb2_grpc
 from keywatt.keys.v1 import keys_pb2_grpc
+from keywatt.mandate.v1 import mandate_pb2_grpc
 from keywatt.vending.v1 import vending_pb2, vending_pb2_grpc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -131,7 +133,7 @@ class KeywattClient:
     """A connection to one appliance; use it as a context manager.
 
     Attributes:
-        vending, keys, audit, certification: the generated stubs, to be called through :meth:`call`.
+        vending, keys, audit, approval, mandate, certification: the generated stubs, to be called through :meth:`call`.
     """
 
     def __init__(self, profile: ClientProfile) -> None:
@@ -151,6 +153,8 @@ class KeywattClient:
         self.vending = vending_pb2_grpc.VendingServiceStub(self._channel)
         self.keys = keys_pb2_grpc.KeysServiceStub(self._channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
+        self.approval = approval_pb2_grpc.ApprovalServiceStub(self._channel)
+        self.mandate = mandate_pb2_grpc.MandateServiceStub(self._channel)
         self.certification = certification_pb2_grpc.CertificationServiceStub(self._channel)
 
     def call(self, method: Callable[..., T], request: object) -> T:

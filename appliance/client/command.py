@@ -37,16 +37,30 @@ def meter_of(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> mete
     )
 
 
-def run(context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]) -> None:
-    """Work with a client and show the answer; ends the program with what a person can act on."""
+def guarded(work: Callable[[], R]) -> R:
+    """Do it; ends the program with what a person can act on."""
     try:
-        with KeywattClient(ClientProfile.read(context.obj)) as client:
-            response = work(client)
+        return work()
     except ClientError as error:
         raise output.fail(error) from None
     except ValueError as error:
         output.errors.print(f"[bold]error[/bold]: {error}")
         raise typer.Exit(2) from None
+
+
+def ask(context: typer.Context, work: Callable[[KeywattClient], R]) -> R:
+    """Work with a client; ends the program as :func:`guarded`."""
+
+    def connected() -> R:
+        with KeywattClient(ClientProfile.read(context.obj)) as client:
+            return work(client)
+
+    return guarded(connected)
+
+
+def run(context: typer.Context, as_json: bool, work: Callable[[KeywattClient], R], show: Callable[[R], None]) -> None:
+    """Work with a client and show the answer; ends the program as :func:`guarded`."""
+    response = ask(context, work)
     if as_json:
         output.show_json(response)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,12 +12,15 @@ from typing import Any
 import typer
 from google.protobuf import json_format
 from google.protobuf.message import Message
+from keywatt.approval.v1 import approval_pb2
 from keywatt.audit.v1 import audit_pb2
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2
+from keywatt.mandate.v1 import mandate_pb2
 from keywatt.type.v1 import meter_pb2, token_pb2
 from keywatt.vending.v1 import vending_pb2
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from appliance.client.client import ClientError
@@ -248,3 +252,93 @@ def show_identification(response: audit_pb2.IdentifyTokenResponse) -> None:
         for name, value in json.loads(response.entry).items():
             shown = datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds") if name == "time" else value
             _row(name, shown)
+
+
+def _moment(stamp: Any) -> str:
+    return f"{stamp.ToDatetime(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def show_lease(lease: mandate_pb2.Lease) -> None:
+    """Print a lease."""
+    console.print(
+        f"Lease {lease.number}: from {_moment(lease.from_time)} until [bold]{_moment(lease.until_time)}[/bold]"
+    )
+
+
+def show_mandate(response: mandate_pb2.GetMandateResponse) -> None:
+    """Print policy, lease and what will end."""
+    console.print(f"Module {response.module_id}")
+    if response.HasField("policy"):
+        policy = response.policy
+        signers = ", ".join(policy.signed_by) or "a ceremony, or nobody (development)"
+        console.print(f"Policy {policy.number}: {escape(policy.title)}")
+        _row("sha256", policy.digest)
+        _row("signed by", escape(signers))
+    else:
+        console.print("No policy: every client may do everything (development only)")
+    if response.HasField("lease"):
+        show_lease(response.lease)
+    else:
+        console.print(
+            "No lease" + (": nothing is issued without one" if response.lease_required else ", and none is needed")
+        )
+    table = Table("what ends", "of", "when", "urgency", box=None)
+    for horizon in response.horizons:
+        when = _moment(horizon.time) if horizon.HasField("time") else f"{horizon.used:.0%} used"
+        urgency = mandate_pb2.Urgency.Name(horizon.urgency).removeprefix("URGENCY_").lower()
+        table.add_row(horizon.kind, escape(horizon.subject), when, "" if urgency == "none" else urgency)
+    console.print(table)
+
+
+def _state(proposal: approval_pb2.Proposal) -> str:
+    return approval_pb2.ProposalState.Name(proposal.state).removeprefix("PROPOSAL_STATE_").lower()
+
+
+def show_state(proposal: approval_pb2.Proposal) -> None:
+    """Print where a proposal stands."""
+    console.print(
+        f"Proposal {proposal.proposal_id}: {_state(proposal)}, "
+        f"{len(proposal.approvals)} of {proposal.approvals_needed} approvals"
+    )
+
+
+def show_proposal(proposal: approval_pb2.Proposal) -> None:
+    """Print a proposal with every field of its request."""
+    show_state(proposal)
+    _row("proposed by", escape(proposal.client))
+    _row("until", _moment(proposal.expire_time))
+    _row("digest", proposal.digest)
+    for approval in proposal.approvals:
+        _row("approved by", f"{escape(approval.client)}, {_moment(approval.time)}")
+    if proposal.rejected_by:
+        _row("rejected by", escape(proposal.rejected_by))
+    text = json_format.MessageToDict(proposal.request, preserving_proto_field_name=True)
+    console.print(escape(json.dumps(text, indent=2, ensure_ascii=False)))
+
+
+def show_proposals(proposals: Iterable[approval_pb2.Proposal]) -> None:
+    """Print proposals, one on each line."""
+    table = Table("proposal", "by", "what", "state", "approvals", "until", box=None)
+    for proposal in proposals:
+        table.add_row(
+            proposal.proposal_id,
+            escape(proposal.client),
+            str(proposal.request.WhichOneof("request")).replace("_", " "),
+            _state(proposal),
+            f"{len(proposal.approvals)} of {proposal.approvals_needed}",
+            _moment(proposal.expire_time),
+        )
+    console.print(table)
+
+
+def show_execution(response: approval_pb2.ExecuteIssuanceResponse) -> None:
+    """Print what was issued."""
+    match response.WhichOneof("answer"):
+        case "credit":
+            show_credit(response.credit.effective_amount, response.credit)
+        case "management":
+            show_management(response.management)
+        case "meter_test":
+            show_meter_test(response.meter_test)
+        case "key_change":
+            show_key_change(response.key_change)
