@@ -228,7 +228,9 @@ def _require_approvers(clients: list[Client], client: Client, grant: Grant) -> N
             for other in others
         )
         if able < grant.approvals:
-            raise ValueError(f"client {client.name}: {able} others may approve a grant that needs {grant.approvals}")
+            raise ValueError(
+                f"client {client.name}: a grant needs {grant.approvals} approvals, and {able} others may give them"
+            )
 
 
 class Policy(BaseModel):

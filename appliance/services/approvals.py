@@ -165,13 +165,15 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
             raise ProposalUnknown("there is no proposal of this client with this id")
         wanted = submission(forms.request_of(proposal), client, None)
         # What was issued is given again; whether anything may be issued anew is judged with all the rest.
-        if not await self._is_executed(proposal):
+        is_new = not await self._is_executed(proposal)
+        if is_new:
             self._require_open(proposal)
         wanted.approvers = tuple(one.client for one in proposal.approvals)
         (outcome,) = await self._pipeline.submit([wanted])
         if isinstance(outcome, Exception):
             raise outcome
-        self._tell("proposal-executed", proposal, client)
+        if is_new:
+            self._tell("proposal-executed", proposal, client)
         return forms.answer(proposal.method, outcome)
 
     async def GetProposal(
