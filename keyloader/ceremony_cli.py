@@ -181,6 +181,12 @@ def inventory(site: SitePath = _SITE, json: Json = False) -> None:
         console.print(f"{'needed':<14} {needed}", markup=False)
     for centre in found["centres"]:
         console.print(f"{'centre':<14} {centre['name']}, {centre['key']}", markup=False)
+    if found["lease"] is not None:
+        lease = found["lease"]
+        console.print(f"{'lease':<14} lease {lease['number']}, {lease['from']} to {lease['until']}", markup=False)
+    if found["policy"] is not None:
+        policy = found["policy"]
+        console.print(f"{'policy':<14} policy {policy['number']}, SHA-256 {policy['sha256']}", markup=False)
     for key in found["keys"]:
         _show_key(key)
     console.print(f"{found['keys_proved']} keys, each proves its record", markup=False)

@@ -52,6 +52,7 @@ def take(site: Site) -> dict[str, Any]:
             "keys": _keys(session.labels, custody.of_keys(site.records, bytes.fromhex(audit_key)), _now(status)),
             "centres": [{"name": one.name, "key": one.key.hex()} for one in ceremony.centres().centres],
             **_officers(ceremony),
+            **_mandate(ceremony),
         }
 
 
@@ -96,6 +97,20 @@ def _officers(ceremony: Ceremony) -> dict[str, Any]:
             for officer in enrolled.officers
         ],
         "needed": {kind_name(kind): count for kind, count in enrolled.thresholds.items()},
+    }
+
+
+def _mandate(ceremony: Ceremony) -> dict[str, Any]:
+    """Return lease and policy that ceremonies have put into the token; leases that came online are not there."""
+    mandate = ceremony.mandate()
+    lease = mandate.lease
+    return {
+        "lease": None
+        if lease is None
+        else {"number": lease.number, "from": _day(lease.valid_from), "until": _day(lease.valid_until)},
+        "policy": {"number": mandate.policy_number, "sha256": mandate.policy_digest.hex()}
+        if mandate.policy_number
+        else None,
     }
 
 

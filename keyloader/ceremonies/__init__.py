@@ -19,8 +19,10 @@ from keyloader.ceremonies.initialise import Initialise
 from keyloader.ceremonies.key_blocks import LoadKeyBlocks
 from keyloader.ceremonies.key_file import LoadKeyFile
 from keyloader.ceremonies.key_request import RequestKeys
+from keyloader.ceremonies.lease import RenewLease
 from keyloader.ceremonies.load_key import LoadKey
 from keyloader.ceremonies.officers import ChangeOfficers
+from keyloader.ceremonies.policy import PutPolicy
 from keyloader.ceremonies.restore import Restore
 from keyloader.ceremonies.retire_key import RetireKey
 from keyloader.ceremonies.tables import InstallTables
@@ -40,6 +42,8 @@ CeremonyPlan = Annotated[
     | Restore
     | RetireKey
     | DestroyKey
+    | PutPolicy
+    | RenewLease
     | HandOver,
     Field(discriminator="kind"),
 ]

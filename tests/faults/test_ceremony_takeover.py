@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +17,12 @@ from hsm.log.checkpoints import CHECKPOINT, Checkpoint
 from hsm.log.export import read
 from hsm.log.notes import Note, VerifierKey
 from hsm.log.tiles import TileReader
-from hsm.system_users import MODULE_USER, as_user
+from hsm.system_users import MODULE_USER
 from keyloader import record as records
-from tests.ceremony.table import Officer, Room, approve, at_terminal, begin, hold, run
-from tests.support.lab import CONTEXTS
+from tests.ceremony.table import Room, approve, at_terminal, begin, hold, run
+from tests.support.ceremonial import restart
 from tests.support.shop import SGC, Shop
-from tests.support.system import System, run_script, running
+from tests.support.system import System
 
 pytestmark = pytest.mark.root
 KEY = """kind = "generate-key"
@@ -45,38 +42,6 @@ HOSTILE = [
     ("0010.json", b'{"record":{' + FIELDS % (b"x" * 70_000, b"1") + b"}}"),
     ("9999.json", b'{"record":{' + FIELDS % (b"t", b"1") + b',"x":[' + b"[]," * 400_000 + b"[]]}}"),
 ]
-
-
-@pytest.fixture
-def room() -> Iterator[tuple[System, Room]]:
-    """A system whose token was initialised in a ceremony, not by the development set-up."""
-    with running("online", CONTEXTS) as system:
-        system.stop()
-        state = system.state
-        for path in (state / "module").iterdir():
-            if path.is_dir() and not path.is_symlink():
-                subprocess.run(["rm", "-rf", str(path)], check=True)
-            else:
-                path.unlink()
-        shutil.rmtree(state / "audit" / "tile")
-        for path in (state / "audit").iterdir():
-            path.unlink()
-        folder = state / "room"
-        folder.mkdir(mode=0o755)
-        (folder / "plans").mkdir(mode=0o755)
-        officers = [Officer.make(folder, name) for name in ("Alice", "Bob", "Carol")]
-        user = pwd.getpwnam(MODULE_USER)
-        for path in folder.iterdir():
-            os.chown(path, user.pw_uid, user.pw_gid)
-        made = Room(folder, officers, f"keywatt-{os.uname().nodename}", as_user(MODULE_USER))
-        (folder / "site.toml").write_text((state / "site.toml").read_text())
-        hold(made, made.initialise_plan(), "Alice", "Carol")
-        yield system, made
-
-
-def restart(system: System) -> None:
-    system.servers = run_script.Servers(system.state, system.port)
-    system.servers.wait_until_up()
 
 
 def entries(system: System) -> list[dict[str, Any]]:
