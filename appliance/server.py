@@ -65,6 +65,7 @@ logger = structlog.get_logger("keywatt.appliance")
 _MODULE_WAIT_SECONDS = 30.0
 _DRAIN_SECONDS = 10.0
 _SUITES = "GRPC_SSL_CIPHER_SUITES"
+_FILES_BESIDE = 256
 _COLLECT = (20_000, 20, 20)
 _OPTIONS = [
     ("grpc.max_receive_message_length", 1024 * 1024),
@@ -149,6 +150,13 @@ def _require_version(settings: ApplianceSettings) -> None:
     # The library takes no other word for it, and took it when it was loaded (appliance.start).
     if os.environ.get(_SUITES, "") != TLS_SUITES[settings.tls.minimum_version]:
         raise ConfigurationInvalid(f"tls.minimum_version: {_SUITES} in the environment says otherwise")
+
+
+def _require_files(settings: ApplianceSettings, limit: int) -> None:
+    if limit < settings.connections_max + _FILES_BESIDE:
+        raise ConfigurationInvalid(
+            f"connections_max: {settings.connections_max} connections need more than {limit} open files (LimitNOFILE)"
+        )
 
 
 def _settle_memory() -> None:
@@ -358,6 +366,7 @@ def main() -> int:
             processes.require_shared_ledger(settings)
             return processes.supervise(settings.processes, arguments.config)
         _require_version(settings)
+        _require_files(settings, hardening.raise_file_limit())
         uvloop.run(serve(settings, arguments.one_of_several or 0))
     except (ApplianceError, HsmError) as error:
         print(f"keywatt-appliance: {error.reason}: {error}\n{error.hint}", file=sys.stderr)

@@ -30,6 +30,13 @@ def harden() -> None:
         raise OSError(ctypes.get_errno(), "mlockall")
 
 
+def raise_file_limit() -> int:
+    """Let this process open as many files as its hard limit allows; return how many."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent ends; exit at once if it has ended already."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

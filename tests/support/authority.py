@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class Authority:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.name)
-            .last_update(now() - 2 * HOUR)
+            .last_update((until or now()) - 2 * HOUR)
             .next_update(until or now() + HOUR)
         )
         for one in revoked:
@@ -132,8 +133,6 @@ def replace(path: Path, octets: bytes) -> None:
     status = path.stat()
     draft = path.with_name(path.name + ".new")
     draft.write_bytes(octets)
-    import os
-
     os.chown(draft, status.st_uid, status.st_gid)
     draft.chmod(status.st_mode & 0o777)
     draft.rename(path)
