@@ -6,9 +6,11 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from keywatt.approval.v1 import approval_pb2
 from keywatt.audit.v1 import audit_pb2
 from keywatt.certification.v1 import certification_pb2
 from keywatt.keys.v1 import keys_pb2, keys_pb2_grpc
+from keywatt.mandate.v1 import mandate_pb2
 from keywatt.vending.v1 import vending_pb2
 
 from appliance.client.client import ClientError, KeywattClient
@@ -37,7 +39,7 @@ def test_without_tls_nothing_is_served(online_system: System) -> None:
 
 CALLS = [
     (f"/{service.full_name}/{method.name}", method.client_streaming, method.server_streaming)
-    for file in (vending_pb2, keys_pb2, audit_pb2)
+    for file in (vending_pb2, keys_pb2, audit_pb2, approval_pb2, mandate_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

@@ -10,8 +10,10 @@ from typing import Any
 
 import grpc
 import pytest
+from keywatt.approval.v1 import approval_pb2
 from keywatt.audit.v1 import audit_pb2
 from keywatt.keys.v1 import keys_pb2
+from keywatt.mandate.v1 import mandate_pb2
 from keywatt.type.v1 import meter_pb2
 from keywatt.vending.v1 import vending_pb2
 
@@ -88,23 +90,51 @@ def every_call(asked: KeywattClient) -> list[tuple[Any, Any]]:
         (asked.audit.GetReceipt, audit_pb2.GetReceiptRequest(index=0)),
         (asked.audit.GetReceipt, audit_pb2.GetReceiptRequest(request_id=request_ids.new())),
         (asked.audit.IdentifyToken, audit_pb2.IdentifyTokenRequest(token="0" * 20)),
+        (asked.approval.ProposeIssuance, approval_pb2.ProposeIssuanceRequest(request={"credit": request(2)})),
+        (
+            asked.approval.ApproveIssuance,
+            approval_pb2.ApproveIssuanceRequest(proposal_id=request_ids.new(), digest="x"),
+        ),
+        (asked.approval.RejectIssuance, approval_pb2.RejectIssuanceRequest(proposal_id=request_ids.new())),
+        (asked.approval.ExecuteIssuance, approval_pb2.ExecuteIssuanceRequest(proposal_id=request_ids.new())),
+        (asked.approval.GetProposal, approval_pb2.GetProposalRequest(proposal_id=request_ids.new())),
+        (asked.approval.ListProposals, approval_pb2.ListProposalsRequest()),
+        (asked.mandate.GetMandate, mandate_pb2.GetMandateRequest()),
+        (asked.mandate.RenewLease, mandate_pb2.RenewLeaseRequest(text="x", signatures=["x"])),
     ]
 
 
-REVOKED = 106
-ISSUES = range(4)
-READS = (*range(4, 12), 13)
+REVOKED = 107
+ISSUES = (*range(4), 15)
+READS = (*range(4, 12), 13, 21)
 AUDITS = (12, 14)
+KNOWN = range(16, 21)
+RENEWS = 22
+# Of many requests at once, each of which is judged alone; and one that answers without end.
+APART = {"BatchIssueTokens", "StreamIssueTokens", "ListLeaves"}
+
+
+def test_the_matrix_has_every_call(system: System) -> None:
+    wanted = {
+        f"/{service.full_name}/{method.name}"
+        for file in (vending_pb2, keys_pb2, audit_pb2, approval_pb2, mandate_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.name not in APART
+    }
+    with KeywattClient(system.profile) as asked:
+        assert {method._method.decode() for method, _ in every_call(asked)} == wanted
 
 
 @pytest.mark.parametrize(
     ("number", "parts", "allowed"),
     [
-        (101, {"grants": "", "reads": True}, {*READS}),
-        (102, {"grants": EVERYTHING, "reads": False}, {*ISSUES}),
-        (103, {"grants": "", "reads": True, "audits": True}, {*READS, *AUDITS}),
-        (104, {"grants": EVERYTHING, "audits": True}, {*ISSUES, *READS, *AUDITS}),
-        (105, {"grants": "", "reads": False}, set()),
+        (101, {"grants": "", "reads": True}, {*READS, *KNOWN}),
+        (102, {"grants": EVERYTHING, "reads": False}, {*ISSUES, *KNOWN}),
+        (103, {"grants": "", "reads": True, "audits": True}, {*READS, *AUDITS, *KNOWN}),
+        (104, {"grants": EVERYTHING, "audits": True}, {*ISSUES, *READS, *AUDITS, *KNOWN}),
+        (105, {"grants": "", "reads": False}, {*KNOWN}),
+        (106, {"grants": "", "reads": False, "renews_lease": True}, {*KNOWN, RENEWS}),
         (REVOKED, {"grants": EVERYTHING, "audits": True, "is_revoked": True}, set()),
     ],
 )
