@@ -171,7 +171,10 @@ def test_a_policy_is_reloaded_while_calls_go_on(system: System) -> None:
         only_water = '[[client.grant]]\nsupply_groups = ["201457"]\nclasses = ["0.1"]\n'
         put(system, text_of(system, client(name, only_water, reads=False), number=150))
         until_in_force(system, 150)
-        for method, message in every_call(asked):
+        for place, (method, message) in enumerate(every_call(asked)):
+            if place in KNOWN:
+                # Nothing that concerns this client is there.
+                continue
             error = refusal(asked, method, message)
             assert (error.code, error.reason) in {
                 (grpc.StatusCode.PERMISSION_DENIED, "NOT_AUTHORISED"),
