@@ -232,6 +232,7 @@ class _Appliance:
             servicer=self.servicer,
             services=["", *self.services],
         )
+        await health_watch.look()
         end_metrics = self._serve_metrics(horizons, health_watch, place)
         await server.start()
         _settle_memory()

@@ -104,6 +104,8 @@ async def watch_clock(ledger: Ledger, guard: TimeGuard) -> None:
 
 async def watch_horizons(horizons: Horizons) -> None:
     """Tell the operator what will end; for ever."""
+    # What others look at must have been looked at once.
+    await asyncio.sleep(_HEALTH_SECONDS)
     while True:
         try:
             horizons.tell()
