@@ -54,11 +54,15 @@ class PolicyKeeper:
         status = await self._client.status()
         if policy.module != status.module_id:
             raise PolicyInvalid(f"policy {policy.number} is for module {policy.module}, this is {status.module_id}")
+        before = self._authority.policy
+        changes = [] if before is None else difference(before, policy)
+        if before is not None and policy.digest != before.digest:
+            # Said before anything of it is in force, and also if it never is.
+            logger.warning("policy-found", number=policy.number, digest=policy.digest.hex(), changes=changes)
         names = await self._signers(policy, status)
         latest = await self._ledger.raise_mark(_MARK, policy.number)
         if latest > policy.number:
             raise PolicyOutdated(f"policy {policy.number} is older than {latest}, which was in force")
-        before = self._authority.policy
         if before is not None and before.number == policy.number and before.digest != policy.digest:
             raise PolicyOutdated(f"another policy with number {policy.number} is in force")
         self._authority.put(policy, names)
@@ -67,7 +71,7 @@ class PolicyKeeper:
             number=policy.number,
             digest=policy.digest.hex(),
             signed_by=names,
-            changes=difference(before, policy) if before is not None else [],
+            changes=changes,
         )
 
     async def _signers(self, policy: Policy, status: ModuleStatus) -> list[str]:

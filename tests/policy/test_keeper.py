@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from appliance.errors import NotAuthorised, PolicyInvalid, PolicyOutdated, PolicyUnsigned
 from appliance.ledger.ledger import Ledger
@@ -230,3 +231,48 @@ async def test_a_new_policy_is_taken_over_and_a_bad_one_is_not(
 
 def test_terms_are_judged_by_the_minute() -> None:
     assert EXPIRED.valid_until < now()
+
+
+async def test_a_policy_that_a_ceremony_put_in_force(desk: Desk, ledger_url: str) -> None:
+    """The token names it: it needs no signatures, and no other of its number or an older one comes into force."""
+    module = Module(*PEOPLE)
+    found, authority, ledger = await keeper(desk, ledger_url, module)
+    try:
+        policy = desk.put(policy_text(client("alice"), number=5))
+        with pytest.raises(PolicyUnsigned):
+            await found.load()
+        module.held = replace(module.held, policy_number=5, policy_digest=policy.digest)
+        await found.load()
+        assert authority.policy == policy
+        assert authority.signed_by == ()
+        for number, people in ((5, PEOPLE), (4, PEOPLE)):
+            desk.put(policy_text(client("alice"), client("mallory"), number=number), *people)
+            with pytest.raises(PolicyOutdated, match="ceremony"):
+                await found.load()
+        assert authority.policy == policy
+        # A later one comes with signatures, as ever.
+        desk.put(policy_text(client("alice"), client("bob"), number=6), ALICE, BOB)
+        await found.load()
+        assert authority.signed_by == ("Alice", "Bob")
+    finally:
+        await ledger.close()
+
+
+async def test_what_would_change_is_said_before_it_does(desk: Desk, ledger_url: str) -> None:
+    found, _, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice")), ALICE, BOB)
+        await found.load()
+        desk.put(policy_text(client("alice", is_revoked=True), number=2), ALICE)
+        with capture_logs() as lines, pytest.raises(PolicyUnsigned):
+            await found.load()
+        (line,) = [line for line in lines if line["event"] == "policy-found"]
+        assert line["changes"] == [
+            "- client[alice].is_revoked = False",
+            "+ client[alice].is_revoked = True",
+            "- number = 1",
+            "+ number = 2",
+        ]
+        assert "policy-in-force" not in [one["event"] for one in lines]
+    finally:
+        await ledger.close()
