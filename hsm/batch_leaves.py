@@ -43,6 +43,30 @@ def leaves_of(
     return list(_MAKERS[operation](request, answer, key, askers))
 
 
+def refusals(operation: Operation, key: str | None, askers: list[Asker], reason: str) -> list[bytes]:
+    """Return a leaf for each of those who asked in a batch that was refused as a whole.
+
+    Args:
+        operation: what was asked.
+        key: name of the vending key, if any.
+        askers: for whom each item was.
+        reason: why it was refused.
+    """
+    now = now_milliseconds()
+    return [
+        leaves.make(
+            LeafType.REFUSAL,
+            now,
+            operation=operation.name.lower().replace("_", "-"),
+            reason=reason,
+            key=key,
+            client=asker.client,
+            request=asker.request_id.hex(),
+        )
+        for asker in askers
+    ]
+
+
 def _number(octets: bytes) -> str:
     return str(int.from_bytes(octets, "big", signed=True))
 

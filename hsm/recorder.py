@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
-from hsm.batch_leaves import leaves_of, now_milliseconds
+from hsm.batch_leaves import leaves_of, now_milliseconds, refusals
 from hsm.ceremony_traces import CeremonyTraces
 from hsm.errors import CosignaturesRefused, FrameInvalid, HsmError, LogUnavailable, ModuleFault, ModuleRefusal
 from hsm.frames import Asker, pack_indices
@@ -126,21 +126,7 @@ class Recorder:
 
     def refuse(self, operation: Operation, reference: KeyReference | None, askers: list[Asker], reason: str) -> None:
         """Write that a whole batch was refused, for each of those who asked. Raises LogUnavailable."""
-        now = now_milliseconds()
-        self._append(
-            [
-                leaves.make(
-                    LeafType.REFUSAL,
-                    now,
-                    operation=operation.name.lower().replace("_", "-"),
-                    reason=reason,
-                    key=None if reference is None else str(reference),
-                    client=asker.client,
-                    request=asker.request_id.hex(),
-                )
-                for asker in askers
-            ]
-        )
+        self._append(refusals(operation, None if reference is None else str(reference), askers, reason))
 
     def refuse_peer(self, operation: str, reason: str, user: int) -> None:
         """Write that a process at the socket was refused before the module was asked anything.
