@@ -36,6 +36,8 @@ def main() -> int:
     os.environ.setdefault("GRPC_EXPERIMENTS", _POLLER)
     # It looks for forks at every turn; this process makes none once the library is loaded.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # It would write a line that is no JSON for every handshake that fails: whoever likes could fill the log.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     if _minimum_version(sys.argv[1:]) == "1.3":
         os.environ["GRPC_SSL_CIPHER_SUITES"] = TLS_SUITES["1.3"]
     from appliance import server  # noqa: PLC0415 - loads the library

@@ -121,7 +121,7 @@ class _Approver:
 class _Counted:
     """A limit, made ready, with its bounds in the present window."""
 
-    __slots__ = ("_bounds", "_ends", "_start", "classes", "clients", "currency", "groups", "limit", "units")
+    __slots__ = ("_bounds", "_ends", "_prefix", "_start", "classes", "clients", "currency", "groups", "limit", "units")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -131,6 +131,7 @@ class _Counted:
         self.units = document.units(limit.units)
         self.currency = document.currency(limit.currency)
         self._bounds: dict[str, Bound] = {}
+        self._prefix = ""
         self._start = self._ends = datetime.min  # noqa: DTZ901 - windows are naive, in the system's zone
 
     def scopes(self, asked: Asked) -> list[str] | None:
@@ -157,12 +158,13 @@ class _Counted:
         """Return its bound for one of those that it counts apart, in the window of a time."""
         if not self._start <= local < self._ends:
             self._start, self._ends = window(self.limit.window, local)
+            self._prefix = f"{self.limit.name}|{self.limit.window}|{self._start:%Y%m%d%H%M}|"
             self._bounds = {}
         found = self._bounds.get(scope)
         if found is None:
             limit = self.limit
             found = Bound(
-                counter=f"{limit.name}|{limit.window}|{self._start:%Y%m%d%H%M}|{scope}",
+                counter=self._prefix + scope,
                 ends=self._ends,
                 limit=limit.name,
                 count_max=limit.count,
