@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.errors import ClientRevoked, NotAuthorised
+from appliance.errors import ApprovalRequired, ClientRevoked, NotAuthorised, PolicyInvalid
 from appliance.policy.authority import Authority
 from appliance.policy.judge import Asked, Judge, window
 from tests.policy.texts import client, limit, policy
@@ -163,3 +163,112 @@ def test_without_a_policy_there_is_no_judgement() -> None:
         authority.judge([credit()], NOON)
     with pytest.raises(NotAuthorised):
         authority.require_client("anybody")
+
+
+def approves(groups: str, classes: str) -> str:
+    return f"[[client.approves]]\nsupply_groups = [{groups}]\nclasses = [{classes}]\n"
+
+
+APPROVED = Judge(
+    policy(
+        client(
+            "engineer",
+            grant('"201457"', '"2.5"', "approvals = 1\n")
+            + grant('"201457", "201458"', '"key-change"', "approvals = 2\n")
+            + grant('"201458"', '"2.5"')
+            + grant('"201457"', '"0.0"', 'ceiling_units = "10"\n')
+            + grant('"201457"', '"0.0"', "approvals = 1\n")
+            + approves('"*"', '"2.5", "key-change", "0.0"'),
+        ),
+        client("both", approves('"201457", "201458"', '"2.5", "key-change", "0.0"')),
+        client("one", approves('"201457"', '"2.5", "key-change"')),
+        client("any", approves('"*"', '"key-change", "0.0-7"')),
+        client("gone", approves('"*"', '"2.5", "key-change", "0.0"'), is_revoked=True),
+    )
+)
+
+
+def engineering(token: tuple[int, int] = (2, 5), groups: tuple[str, ...] = ("201457",), **more: object) -> Asked:
+    fields = {"client": "engineer", "supply_groups": groups, "token_class": token[0], "subclass": token[1], "meter": 1}
+    return Asked(**(fields | more))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "approvers", "needed"),
+    [
+        (engineering(), (), 1),
+        (engineering(), ("one",), 0),
+        (engineering(), ("both",), 0),
+        (engineering(), ("any",), 1),
+        (engineering(), ("gone",), 1),
+        (engineering(), ("engineer",), 1),
+        (engineering(), ("nobody",), 1),
+        (engineering(groups=("201458",)), (), 0),
+        (engineering((2, 3), ("201457", "201458")), ("both",), 1),
+        (engineering((2, 3), ("201457", "201458")), ("both", "both"), 1),
+        (engineering((2, 3), ("201457", "201458")), ("both", "one"), 1),
+        (engineering((2, 3), ("201457", "201458")), ("both", "any"), 0),
+        (engineering((2, 3), ("201457", "201458")), ("both", "engineer"), 1),
+        (engineering((0, 0), units=100), (), 0),
+        (engineering((0, 0), units=101), (), 1),
+        (engineering((0, 0), units=101), ("any",), 0),
+        (engineering((0, 0), units=101), ("one",), 1),
+    ],
+)
+def test_approvals(asked: Asked, approvers: tuple[str, ...], needed: int) -> None:
+    # Judged as if enough had approved, it is what everybody may have who may have it at all.
+    assert APPROVED.judge(asked, NOON, None) == []
+    if not needed:
+        assert APPROVED.judge(asked, NOON, approvers) == []
+        return
+    with pytest.raises(ApprovalRequired) as refused:
+        APPROVED.judge(asked, NOON, approvers)
+    wanted = APPROVED.approvals_needed(asked, NOON)
+    assert refused.value.details["needed"] == str(wanted)
+    assert wanted - int(refused.value.details["found"]) >= needed
+
+
+def test_no_approval_allows_what_no_grant_does() -> None:
+    for asked in (engineering((2, 1)), engineering(groups=("999999",)), engineering(client="one")):
+        for approvers in (("both", "one", "any"), None):
+            with pytest.raises(NotAuthorised):
+                APPROVED.judge(asked, NOON, approvers)
+        with pytest.raises(NotAuthorised):
+            APPROVED.approvals_needed(asked, NOON)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        "",
+        client("other", approves('"201458"', '"2.5"')),
+        client("other", approves('"201457"', '"2.1"')),
+        client("other", approves('"*"', '"2.5"'), is_revoked=True),
+    ],
+)
+def test_a_grant_that_nobody_could_approve_is_refused(others: str) -> None:
+    engineer = client("engineer", grant('"201457"', '"2.5"', "approvals = 1\n") + approves('"*"', '"2.5"'))
+    with pytest.raises(PolicyInvalid, match="0 others may give them"):
+        policy(engineer, others)
+    policy(engineer, client("second", approves('"*"', '"2.5-6"')))
+
+
+def test_plans_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from appliance.policy import judge as judges
+
+    monkeypatch.setattr(judges, "_PLANS_MAX", 10)
+    judge = Judge(policy(client("alice", grant('"*"', '"0.0"'))))
+    for number in range(100):
+        judge.judge(credit(client="alice", supply_groups=(f"{number:06d}",)), NOON)
+    assert len(judge._plans) <= 10
+
+
+@given(st.lists(st.datetimes(datetime(2026, 1, 1), datetime(2026, 3, 1)), min_size=1, max_size=20))
+def test_bounds_are_of_the_window_of_their_moment(moments: list[datetime]) -> None:
+    """Whatever the clock does, a charge names the window that its moment lies in."""
+    judge = vendor("", limit("a", "client", "hour", count=1), limit("b", "meter", "day", count=1))
+    for moment in moments:
+        first, second = (charge.bound for charge in judge.judge(credit(), moment))
+        assert first.counter == f"a|hour|{moment:%Y%m%d%H}00|vendor"
+        assert second.counter == f"b|day|{moment:%Y%m%d}0000|7"
+        assert first.ends > moment
