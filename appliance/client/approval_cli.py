@@ -70,4 +70,4 @@ def reject(context: typer.Context, proposal: Id, json: Json = False) -> None:
 def execute(context: typer.Context, proposal: Id, json: Json = False) -> None:
     """Issue what was proposed and approved; repeated, it gives the same answer."""
     request = approval_pb2.ExecuteIssuanceRequest(proposal_id=proposal)
-    run(context, json, lambda c: c.call(c.approval.ExecuteIssuance, request), output.show_execution)
+    run(context, json, lambda c: c.call(c.approval.ExecuteIssuance, request), output.show_answer)

@@ -145,15 +145,7 @@ def show_issuance(response: vending_pb2.GetIssuanceResponse) -> None:
     console.print(f"Issued {_created(response.issuance)}")
     for token in response.issuance.tokens:
         _row("token", _issued_line(token))
-    match response.WhichOneof("answer"):
-        case "credit":
-            show_credit(response.credit.effective_amount, response.credit)
-        case "management":
-            show_management(response.management)
-        case "meter_test":
-            show_meter_test(response.meter_test)
-        case "key_change":
-            show_key_change(response.key_change)
+    show_answer(response)
 
 
 def show_issuances(response: vending_pb2.ListIssuancesResponse) -> None:
@@ -331,8 +323,8 @@ def show_proposals(proposals: Iterable[approval_pb2.Proposal]) -> None:
     console.print(table)
 
 
-def show_execution(response: approval_pb2.ExecuteIssuanceResponse) -> None:
-    """Print what was issued."""
+def show_answer(response: vending_pb2.GetIssuanceResponse | approval_pb2.ExecuteIssuanceResponse) -> None:
+    """Print the answer of an issuing call, inside of another."""
     match response.WhichOneof("answer"):
         case "credit":
             show_credit(response.credit.effective_amount, response.credit)

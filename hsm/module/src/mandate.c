@@ -80,31 +80,37 @@ enum kw_reason kw_lease_follows(const struct kw_mandate *mandate, const struct k
     return KW_OK;
 }
 
-CK_RV kw_set_lease(struct kw_module *module, const uint8_t *item, uint8_t *answer)
+/* Put a mandate in place of the one before, if officers have approved the action that does it. */
+static CK_RV adopt(struct kw_module *module, const struct kw_mandate *changed, enum kw_operation operation,
+                   const uint8_t *item, size_t length, enum kw_reason reason, uint8_t *answer)
 {
-    struct kw_mandate changed = module->mandate;
     int place = -1;
-    changed.kept = changed.lease = lease_of(item);
-    enum kw_reason reason = kw_all_zero(item + KW_LEASE_LEN, KW_SET_LEASE_ITEM_LEN - KW_LEASE_LEN)
-                                ? kw_lease_follows(&module->mandate, &changed.kept)
-                                : KW_R_REQUEST_MALFORMED;
     CK_RV rv = CKR_OK;
     if (reason == KW_OK)
-        rv = kw_approval_of_action(module, KW_OP_SET_LEASE, item, KW_SET_LEASE_ITEM_LEN, &place, &reason);
+        rv = kw_approval_of_action(module, operation, item, length, &place, &reason);
     if (rv == CKR_OK && reason == KW_OK)
-        rv = keep(&changed, &module->inner);
+        rv = keep(changed, &module->inner);
     if (rv == CKR_OK && reason == KW_OK) {
-        module->mandate = changed;
+        module->mandate = *changed;
         kw_approval_done(module, place);
     }
     kw_put(answer + KW_CHECKED_REASON, reason, 2);
     return rv;
 }
 
+CK_RV kw_set_lease(struct kw_module *module, const uint8_t *item, uint8_t *answer)
+{
+    struct kw_mandate changed = module->mandate;
+    changed.kept = changed.lease = lease_of(item);
+    enum kw_reason reason = kw_all_zero(item + KW_LEASE_LEN, KW_SET_LEASE_ITEM_LEN - KW_LEASE_LEN)
+                                ? kw_lease_follows(&module->mandate, &changed.kept)
+                                : KW_R_REQUEST_MALFORMED;
+    return adopt(module, &changed, KW_OP_SET_LEASE, item, KW_SET_LEASE_ITEM_LEN, reason, answer);
+}
+
 CK_RV kw_set_policy(struct kw_module *module, const uint8_t *item, uint8_t *answer)
 {
     struct kw_mandate changed = module->mandate;
-    int place = -1;
     changed.policy_number = kw_get(item, 8);
     memcpy(changed.policy_digest, item + 8, 32);
     enum kw_reason reason = KW_OK;
@@ -112,17 +118,7 @@ CK_RV kw_set_policy(struct kw_module *module, const uint8_t *item, uint8_t *answ
         reason = KW_R_REQUEST_MALFORMED;
     else if (changed.policy_number <= module->mandate.policy_number)
         reason = KW_R_POLICY_OUTDATED;
-    CK_RV rv = CKR_OK;
-    if (reason == KW_OK)
-        rv = kw_approval_of_action(module, KW_OP_SET_POLICY, item, KW_SET_POLICY_ITEM_LEN, &place, &reason);
-    if (rv == CKR_OK && reason == KW_OK)
-        rv = keep(&changed, &module->inner);
-    if (rv == CKR_OK && reason == KW_OK) {
-        module->mandate = changed;
-        kw_approval_done(module, place);
-    }
-    kw_put(answer + KW_CHECKED_REASON, reason, 2);
-    return rv;
+    return adopt(module, &changed, KW_OP_SET_POLICY, item, KW_SET_POLICY_ITEM_LEN, reason, answer);
 }
 
 CK_RV kw_mandate(struct kw_module *module, uint8_t *answer)
