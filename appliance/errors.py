@@ -270,7 +270,7 @@ class SignalRefused(ApplianceError):
 
 
 class CertificateRevoked(ApplianceError):
-    """A client certificate that its authority has revoked, or that has run out."""
+    """A client certificate that was revoked, has run out, or is of an authority that is not believed any more."""
 
     reason = "CERTIFICATE_REVOKED"
     hint = "Give the client a new certificate; see who uses the old one."

@@ -62,10 +62,12 @@ class ClientCertificates:
 
     def __init__(self, now: Callable[[], datetime] = _now) -> None:
         self._now = now
+        self._authorities: frozenset[bytes] = frozenset()
         self._lists: RevocationLists | None = None
 
-    def put(self, lists: RevocationLists | None) -> None:
-        """Put revocation lists in force, from the next call on; None for none."""
+    def put(self, authorities: Sequence[x509.Certificate], lists: RevocationLists | None) -> None:
+        """Put authorities and their revocation lists in force, from the next call on; None for no lists."""
+        self._authorities = frozenset(authority.subject.public_bytes() for authority in authorities)
         self._lists = lists
 
     def require_good(self, peer: Mapping[str, Sequence[bytes]]) -> None:
@@ -76,7 +78,8 @@ class ClientCertificates:
 
         Raises:
             ClientUnnamed: its certificate does not begin its alternative names with a URI or DNS name.
-            CertificateRevoked: it was revoked, or has run out since the connection was made.
+            CertificateRevoked: it was revoked, has run out since the connection was made, or is not of an authority
+                that is believed now.
             RevocationUnknown: nobody can say whether it was revoked.
         """
         pem = peer.get(_PEM)
@@ -89,6 +92,8 @@ class ClientCertificates:
         now = self._now()
         if now > facts.not_after:
             raise CertificateRevoked("the client's certificate has run out")
+        if facts.issuer not in self._authorities:
+            raise CertificateRevoked("the authority of the client's certificate is not believed any more")
         if self._lists is not None:
             self._lists.require_good(facts.issuer, facts.serial, now)
         if not facts.name:

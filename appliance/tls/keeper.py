@@ -28,7 +28,7 @@ class TlsKeeper:
 
     Args:
         settings: where they are.
-        clients: gets the revocation lists.
+        clients: gets authorities and their revocation lists.
 
     Raises:
         ConfigurationInvalid: they cannot be used.
@@ -43,7 +43,7 @@ class TlsKeeper:
         self._fresh: grpc.ServerCertificateConfiguration | None = None
         self._seen = state_of(self._paths)
         self._files, self._lists = self._read()
-        clients.put(self._lists)
+        clients.put(self._files.authorities, self._lists)
 
     def credentials(self) -> grpc.ServerCredentials:
         """Return credentials that ask for what is in force at every handshake."""
@@ -80,7 +80,7 @@ class TlsKeeper:
         if files != self._files:
             self._fresh = _configuration(files)
         self._files, self._lists = files, lists
-        self._clients.put(lists)
+        self._clients.put(files.authorities, lists)
         logger.warning(
             "certificates-in-force",
             serial=f"{files.server.serial_number:x}",

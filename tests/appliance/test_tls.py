@@ -274,6 +274,39 @@ def test_an_expired_client_gets_no_connection(system: System) -> None:
         assert refusal(profile) == (grpc.StatusCode.UNAVAILABLE, "")
 
 
+def test_an_authority_that_is_taken_out_while_its_client_is_connected(system: System) -> None:
+    clients = clients_of(system)
+    other = Authority("Short-lived")
+    path, lists = system.state / "appliance" / "client-ca.pem", system.state / "appliance" / "crl.pem"
+    before = path.read_bytes()
+    count = system.log("appliance").count("certificates-in-force")
+    replace(lists, clients.authority.revoke() + other.revoke())
+    replace(path, before + other.pem)
+    until(lambda: system.log("appliance").count("certificates-in-force") > count)
+    issued = other.issue(x509.DNSName("short.example"))
+    profile = clients.add("short.example", issued).model_copy(update={"server_ca": good(system).server_ca})
+    until(lambda: _reason(profile) == "")
+    with KeywattClient(profile) as asked:
+        wanted = keys_pb2.GetModuleStatusRequest()
+        assert asked.call(asked.keys.GetModuleStatus, wanted).module_id
+        replace(lists, clients.authority.revoke())
+        replace(path, before)
+        end = time.monotonic() + 20
+        while (found := _outcome(asked)) == "":
+            assert time.monotonic() < end
+        assert found == "CERTIFICATE_REVOKED"
+    assert refusal(profile) == (grpc.StatusCode.UNAVAILABLE, "")
+    assert status(good(system)).module_id
+
+
+def _outcome(asked: KeywattClient) -> str:
+    try:
+        asked.call(asked.keys.GetModuleStatus, keys_pb2.GetModuleStatusRequest())
+    except ClientError as error:
+        return error.reason
+    return ""
+
+
 def test_what_ends_is_told(system: System) -> None:
     found = {(one.kind, one.urgency) for one in mandate(good(system)).horizons}
     # The tests' certificates live for hours, their list for less.
@@ -295,6 +328,7 @@ def test_a_certificate_that_runs_out_while_connected_is_refused() -> None:
     authority, clock = Authority(), [now()]
     issued = authority.issue(x509.DNSName("a"), until=now() + HOUR)
     judge = ClientCertificates(lambda: clock[0])
+    judge.put((authority.certificate,), None)
     judge.require_good(peer(issued))
     clock[0] += 2 * HOUR
     with pytest.raises(CertificateRevoked, match="run out"):
@@ -304,8 +338,18 @@ def test_a_certificate_that_runs_out_while_connected_is_refused() -> None:
             judge.require_good(nobody)
 
 
-def test_revocation_is_by_issuer_and_serial(tmp_path: Path) -> None:
+def test_an_authority_that_is_no_longer_believed() -> None:
     one, other = Authority("One"), Authority("Other")
+    judge, client = ClientCertificates(), peer(one.issue(x509.DNSName("a")))
+    judge.put((one.certificate, other.certificate), None)
+    judge.require_good(client)
+    judge.put((other.certificate,), None)
+    with pytest.raises(CertificateRevoked, match="not believed"):
+        judge.require_good(client)
+
+
+def test_revocation_is_by_issuer_and_serial(tmp_path: Path) -> None:
+    one, other, third = Authority("One"), Authority("Other"), Authority("Third")
     bad, fine = one.issue(x509.DNSName("bad")), one.issue(x509.DNSName("fine"))
     path = tmp_path / "crl.pem"
     path.write_bytes(one.revoke(bad) + other.revoke())
@@ -313,17 +357,17 @@ def test_revocation_is_by_issuer_and_serial(tmp_path: Path) -> None:
     lists = RevocationLists.read(path, authorities, HOUR)
     assert set(lists.next_updates) == {"CN=One", "CN=Other"}
     judge = ClientCertificates()
-    judge.put(lists)
+    judge.put((*authorities, third.certificate), lists)
     judge.require_good(peer(fine))
     judge.require_good(peer(other.issue(x509.DNSName("a"))))
     with pytest.raises(CertificateRevoked):
         judge.require_good(peer(bad))
     with pytest.raises(RevocationUnknown):
-        judge.require_good(peer(Authority("Third").issue(x509.DNSName("a"))))
+        judge.require_good(peer(third.issue(x509.DNSName("a"))))
     # Of two lists of one authority the later one counts, wherever it stands.
     for octets in (one.revoke(until=now()) + one.revoke(bad), one.revoke(bad) + one.revoke(until=now())):
         path.write_bytes(octets)
-        judge.put(RevocationLists.read(path, authorities, HOUR))
+        judge.put(authorities, RevocationLists.read(path, authorities, HOUR))
         with pytest.raises(CertificateRevoked):
             judge.require_good(peer(bad))
 
