@@ -144,6 +144,7 @@ class Limit(BaseModel):
         clients: names that it is for; all if empty.
         supply_groups: that it is for; all if empty.
         classes: that it is for; all if empty.
+        free_issue: true for tokens with the reserved identifier alone, false for all others; both if not given.
         count, units, currency: tokens, decimal units, decimal base currency; at least one of them.
     """
 
@@ -155,6 +156,7 @@ class Limit(BaseModel):
     clients: list[_Name] = Field(default=[])
     supply_groups: list[_Group] = Field(default=[])
     classes: _Classes = Field(default=[])
+    free_issue: bool | None = None
     count: Annotated[int, Field(ge=0, le=10**12)] | None = None
     units: _Units | None = None
     currency: _Currency | None = None

@@ -140,6 +140,8 @@ class _Counted:
             return []
         if self.classes and (asked.token_class, asked.subclass) not in self.classes:
             return []
+        if self.limit.free_issue not in (None, asked.is_free):
+            return []
         is_open = not self.groups or ANY in self.groups
         groups = [group for group in asked.supply_groups if is_open or group in self.groups]
         if self.groups and not groups:
@@ -214,7 +216,7 @@ class Judge:
         self._rules = {client.name: [_Rule(grant) for grant in client.grant] for client in policy.client}
         self._approvers = {client.name: [_Approver(one) for one in client.approves] for client in policy.client}
         self._limits = [_Counted(limit) for limit in policy.limit]
-        self._plans: dict[tuple[str, tuple[str, ...], int, int], _Plan] = {}
+        self._plans: dict[tuple[str, tuple[str, ...], int, int, bool], _Plan] = {}
 
     def require_client(self, name: str) -> Client:
         """Return a client; raises NotAuthorised or ClientRevoked."""
@@ -283,7 +285,7 @@ class Judge:
         return charges
 
     def _plan(self, asked: Asked) -> _Plan:
-        name = (asked.client, asked.supply_groups, asked.token_class, asked.subclass)
+        name = (asked.client, asked.supply_groups, asked.token_class, asked.subclass, asked.is_free)
         found = self._plans.get(name)
         if found is None:
             kind = (asked.token_class, asked.subclass)

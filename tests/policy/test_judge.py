@@ -143,6 +143,17 @@ def test_what_counts_for_which_limit() -> None:
     assert charges["by-group"].ends == datetime(2026, 12, 1)
 
 
+def test_free_issue_is_counted_apart_where_a_limit_says_so() -> None:
+    judge = vendor(
+        "free_issue = true\n",
+        limit("free", "meter", "month", count=1, free_issue=True),
+        limit("sales", "meter", "month", count=9, free_issue=False),
+        limit("both", "meter", "month", count=9),
+    )
+    for is_free, names in ((False, {"sales", "both"}), (True, {"free", "both"}), (False, {"sales", "both"})):
+        assert {charge.bound.limit for charge in judge.judge(credit(is_free=is_free), NOON)} == names
+
+
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1)), st.sampled_from(["minute", "hour", "day", "month"]))
 def test_windows_hold_their_moment_and_join(moment: datetime, kind: str) -> None:
     start, ends = window(kind, moment)

@@ -15,10 +15,14 @@ def client(name: str, grants: str = EVERYTHING, **fields: object) -> str:
     return f'[[client]]\nname = "{name}"\n{lines}{grants}'
 
 
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).replace("'", '"') if isinstance(value, int | list) else f'"{value}"'
+
+
 def limit(name: str, per: str = "client", window: str = "day", **fields: object) -> str:
-    lines = "".join(
-        f"{key} = {value if isinstance(value, int | list) else repr(value)}\n" for key, value in fields.items()
-    ).replace("'", '"')
+    lines = "".join(f"{key} = {_toml(value)}\n" for key, value in fields.items())
     return f'[[limit]]\nname = "{name}"\nper = "{per}"\nwindow = "{window}"\n{lines}'
 
 
