@@ -1,19 +1,22 @@
 """The lease to vend, as the worker keeps it: presented at every login, written into the log, never an older one.
 
 The functionality module judges signatures and time; it forgets a lease that no ceremony put into the token when it is
-logged out. What is here makes it hear again: of the lease that was presented last, and of the latest time that the log
-knows, so that a clock that was set back does not bring a lease back that is over.
+logged out, and the time that it knew. What is here makes it hear again of the lease that was presented last, and keeps
+a time that does not go back: not behind the clock, nor by setting it back, nor by starting anew. Before anything is
+issued some seconds of that time are spent on the disk; a start begins with what was spent.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hsm.errors import FrameInvalid
+from hsm.errors import FrameInvalid, LogUnavailable
 from hsm.log import leaves
+from hsm.log.durable import replace_file
 from hsm.log.errors import LeafInvalid, LogDamaged
 from hsm.log.tiles import read_regular
 from hsm.mandate import Lease, Mandate, PresentedLease
@@ -23,58 +26,119 @@ from hsm.session import ModuleSession
 
 FILE = "lease"
 """Beside the log: the item that was presented last."""
+SPENT = "lease-time"
+"""Beside the log: seconds since 1970 UTC that may have been used up."""
 _MILLISECONDS = 60_000
 _FILE_MAX = 64 * 1024
-_BACKWARD = 10
+_BACKWARD_SECONDS = 600
+_AHEAD_SECONDS = 10
+_IDLE_SECONDS = 60
+_AGAIN_SECONDS = 5.0
 _ISSUING = frozenset({Operation.ISSUE, Operation.KEY_CHANGE})
+
+
+def _uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LeaseClock:
+    """A clock that never goes back: the later of the wall's and of one that nobody sets.
+
+    Args:
+        floor: seconds since 1970 UTC that are known to have passed.
+        wall: the clock on the wall.
+        uptime: seconds since the machine started.
+    """
+
+    def __init__(
+        self, floor: float, *, wall: Callable[[], float] = time.time, uptime: Callable[[], float] = _uptime
+    ) -> None:
+        self._wall = wall
+        self._uptime = uptime
+        self.put(floor)
+
+    def put(self, seconds: float) -> None:
+        """Begin anew at a time."""
+        self._anchor, self._anchor_uptime = seconds, self._uptime()
+
+    @property
+    def now(self) -> float:
+        """Seconds since 1970 UTC."""
+        wall, uptime = self._wall(), self._uptime()
+        ahead = self._anchor + uptime - self._anchor_uptime
+        if wall < ahead:
+            return ahead
+        self._anchor, self._anchor_uptime = wall, uptime
+        return wall
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the clock on the wall is so far behind that nothing may be issued by it."""
+        return self._wall() + _BACKWARD_SECONDS < self.now
 
 
 class LeaseMemory:
     """What the worker knows of leases.
 
     Args:
+        folder: of the log.
         facts: what the log's writer keeps durable.
         last: the last entry of the log when it was opened.
+        log: writes a line of the worker's own log.
+        clock: makes a clock from what is known to have passed.
     """
 
-    def __init__(self, facts: Mapping[str, Any], last: bytes | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        facts: Mapping[str, Any],
+        last: bytes | None,
+        log: Callable[..., None],
+        clock: Callable[[float], LeaseClock] = LeaseClock,
+    ) -> None:
         """Begin with what was durable; raises LogDamaged."""
+        self._folder = folder
+        self._log = log
+        self._refusal = ""
+        self._again_at = 0.0
         kept = facts.get("lease", {})
         try:
-            self.number, self.latest = int(kept.get("number", 0)), int(kept.get("latest", 0))
+            self.number = int(kept.get("number", 0))
+            floor = max(60.0 * int(kept.get("latest", 0)), _spent(folder))
             if last is not None:
-                self.latest = max(self.latest, leaves.decode(last)["time"] // _MILLISECONDS)
+                floor = max(floor, leaves.decode(last)["time"] / 1000)
         except (TypeError, ValueError, AttributeError, LeafInvalid):
-            raise LogDamaged("state.json or the last entry is not what a writer leaves") from None
+            raise LogDamaged("state.json, lease-time or the last entry is not what a writer leaves") from None
+        self._clock = clock(floor)
+        self._spent = 0.0
         self._lease: Lease | None = None
 
-    def facts(self, now: int) -> dict[str, int]:
-        """Return what is to be kept; ``now`` in minutes since 1970 UTC."""
-        return {"number": self.number, "latest": max(self.latest, now)}
+    def facts(self) -> dict[str, int]:
+        """Return what is to be kept: the greatest number, and the latest minute, since 1970 UTC."""
+        return {"number": self.number, "latest": int(self._clock.now // 60)}
 
     def present(self, session: ModuleSession, octets: bytes) -> tuple[Reason, PresentedLease]:
         """Present a lease to the module; a new one begins the count of time anew. Raises HsmError."""
         item = PresentedLease.unpack(octets)
         is_new = item.lease.number > self.number
-        # What the caller says of the time is not believed: the log has it.
-        item = PresentedLease(lease=item.lease, signatures=item.signatures, latest=0 if is_new else self.latest)
+        # What the caller says of the time is not believed: it is known here.
+        latest = 0 if is_new else int(self._clock.now // 60)
+        item = PresentedLease(lease=item.lease, signatures=item.signatures, latest=latest)
         answer = session.operate(Operation.PRESENT_LEASE, pack_request(Operation.PRESENT_LEASE, [item]))
         reason = CheckValue.unpack(answer[HEADER_LENGTH:]).reason
         if reason is Reason.OK:
-            if is_new:
-                self.number, self.latest = item.lease.number, item.lease.valid_from
             self.look(session)
         return reason, item
 
-    def recall(self, session: ModuleSession, folder: Path) -> str:
-        """Present at a login what was presented before, from beside the log; return why that failed, or nothing.
+    def recall(self, session: ModuleSession) -> None:
+        """Present at a login what was presented before, from beside the log; what goes wrong is told of once.
 
         Raises:
-            HsmError: the module failed.
+            HsmError: the module failed, or the time cannot be written down.
         """
         refusal = ""
         try:
-            reason, _ = self.present(session, read_regular(folder / FILE, _FILE_MAX))
+            reason, _ = self.present(session, read_regular(self._folder / FILE, _FILE_MAX))
             refusal = "" if reason is Reason.OK else reason.name
         except FileNotFoundError:
             pass
@@ -83,23 +147,89 @@ class LeaseMemory:
         except OSError as error:
             refusal = str(error.strerror)
         self.look(session)
-        return refusal
+        if refusal and refusal != self._refusal:
+            self._log("lease-not-recalled", reason=refusal)
+        self._refusal = refusal
+
+    def tick(self, session: ModuleSession) -> None:
+        """Keep the time, and present again what was not taken: a clock that was wrong at the start may be right now.
+
+        Raises:
+            HsmError: the module failed.
+        """
+        now = time.monotonic()
+        if now < self._again_at:
+            return
+        self._again_at = now + _AGAIN_SECONDS
+        try:
+            self._keep()
+            if self._is_behind:
+                self.recall(session)
+        except LogUnavailable as error:
+            self._log("lease-time-not-kept", detail=error)
+
+    @property
+    def _is_behind(self) -> bool:
+        return self.number > (0 if self._lease is None else self._lease.number)
 
     def look(self, session: ModuleSession) -> Mandate:
-        """Compare what the module has with what was in force before. Raises HsmError."""
+        """Learn what the module has now; a lease with a greater number says anew what time it is.
+
+        Raises:
+            HsmError: the module failed, or the time cannot be written down.
+        """
         mandate = mandate_of(session)
         self._lease = mandate.lease
         if mandate.lease is not None and mandate.lease.number > self.number:
-            self.number, self.latest = mandate.lease.number, mandate.lease.valid_from
+            self.number = mandate.lease.number
+            self._clock.put(60.0 * mandate.lease.valid_from)
+            self._spend(self._clock.now + _AHEAD_SECONDS)
         return mandate
 
-    def refuses(self, operation: Operation, now: int) -> Reason | None:
-        """Tell why nothing of this kind may be done; None if the module is to judge. ``now`` in minutes UTC."""
+    def refuses(self, operation: Operation) -> Reason | None:
+        """Tell why nothing of this kind may be done; None if the module is to judge. Spends time.
+
+        Raises:
+            LogUnavailable: the time that this takes cannot be written down.
+        """
         if operation not in _ISSUING:
             return None
-        if self.number > (0 if self._lease is None else self._lease.number):
+        lease = self._lease
+        if self._is_behind:
             return Reason.LEASE_OUTDATED
-        return Reason.LEASE_CLOCK if self._lease is not None and now + _BACKWARD < self.latest else None
+        if lease is None:
+            return None
+        now = self._clock.now
+        if now >= 60 * lease.valid_until:
+            # That it is over is known from now on, also to whoever starts after this.
+            self._keep()
+            return Reason.LEASE_OVER
+        if self._clock.is_behind:
+            return Reason.LEASE_CLOCK
+        if now >= self._spent:
+            self._spend(now + _AHEAD_SECONDS)
+        return None
+
+    def _keep(self) -> None:
+        """Write down, once in a while, how late it is, though nothing is issued. Raises LogUnavailable."""
+        if self._lease is not None and (now := self._clock.now) >= self._spent + _IDLE_SECONDS:
+            self._spend(now)
+
+    def _spend(self, seconds: float) -> None:
+        try:
+            replace_file(self._folder / SPENT, f"{int(seconds)}\n".encode())
+        except OSError as error:
+            raise LogUnavailable(f"the time of the lease cannot be written: {error.strerror}") from error
+        self._spent = int(seconds)
+
+
+def _spent(folder: Path) -> float:
+    try:
+        return float(int(read_regular(folder / SPENT, 64)))
+    except FileNotFoundError:
+        return 0.0
+    except OSError as error:
+        raise LogDamaged(f"{SPENT}: {error.strerror}") from None
 
 
 def mandate_of(session: ModuleSession) -> Mandate:

@@ -17,7 +17,6 @@ LEASE_NAMESPACE = "lease@keywatt.dev"
 LEASE_DAYS = 30
 LEASE_DAYS_MAX = 92
 
-_LEASE = struct.Struct(">QQQ")
 _SET_LEASE = struct.Struct(">QQQ8x")
 _SET_POLICY = struct.Struct(">Q32s8x")
 _PRESENT = struct.Struct(f">QQQB7xQ{OFFICERS_MAX * 104}s")

@@ -73,7 +73,7 @@ class Recorder:
         self._started = 0
         # What was made durable last: a log that is opened again must begin with it.
         self._held = Frontier()
-        self._leases = LeaseMemory({}, None)
+        self._leases = LeaseMemory(folder, {}, None, log)
 
     def open(self) -> None:
         """Open the log and write that this worker starts, in which mode and with which keys.
@@ -84,8 +84,8 @@ class Recorder:
         if self._demands is not None:
             self._gate = self._open_gate(self._demands)
         self._writer = LogWriter.open(self._folder)
-        self._leases = LeaseMemory(self._writer.facts, self._writer.last())
-        self._recall_lease()
+        self._leases = LeaseMemory(self._folder, self._writer.facts, self._writer.last(), self._log)
+        self._leases.recall(self._session)
         self._log("log-open", entries=self._writer.size, verifier_key=self._key)
         # For convenience: who wants proof takes the key from the record of the ceremony, not from beside the log.
         self._writer.put("verifier-key", f"{self._key}\n".encode())
@@ -200,8 +200,8 @@ class Recorder:
         return self._gate.blocked(operation, request, self._require().size, self._started)
 
     def unleased(self, operation: Operation) -> Reason | None:
-        """Tell why nothing of this kind may be done for want of a lease; None if the module is to judge."""
-        return self._leases.refuses(operation, now_milliseconds() // 60_000)
+        """Tell why nothing may be done for want of a lease; None if the module is to judge. Raises LogUnavailable."""
+        return self._leases.refuses(operation)
 
     def lease(self, octets: bytes) -> Reason:
         """Present a lease to the module; return what it says.
@@ -224,10 +224,6 @@ class Recorder:
         self._keep_facts(writer)
         return reason
 
-    def _recall_lease(self) -> None:
-        if refusal := self._leases.recall(self._session, self._folder):
-            self._log("lease-not-recalled", reason=refusal)
-
     def take_over(self, session: ModuleSession, before: str, store: str) -> None:
         """Go on with a session on another token store; write what is different. Raises ModuleFault, LogUnavailable."""
         status = session.status()
@@ -235,7 +231,7 @@ class Recorder:
         if (status.module_id, public) != (self._status.module_id, self._key.public):
             raise ModuleFault("the new token store is of another module, or has another audit key")
         self._session, self._status = session, status
-        self._recall_lease()
+        self._leases.recall(session)
         writer = self._require()
         facts = changes(self._session, status, writer.facts)
         self._append(
@@ -264,7 +260,8 @@ class Recorder:
         return True
 
     def tick(self) -> None:
-        """Sign a checkpoint if one is due."""
+        """Sign a checkpoint if one is due, and keep the time of the lease."""
+        self._leases.tick(self._session)
         if self._writer is None or (monotonic() < self._checkpoint_at and not self._is_crowded(self._writer)):
             return
         try:
@@ -389,7 +386,7 @@ class Recorder:
         writer.facts |= {
             "keys": check_values(self._session),
             "mode": self._status.mode.name.lower(),
-            "lease": self._leases.facts(now_milliseconds() // 60_000),
+            "lease": self._leases.facts(),
         }
         try:
             writer.fold()

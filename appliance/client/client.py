@@ -29,7 +29,8 @@ _PAUSE_MAX_SECONDS = 2.0
 # The library would wait up to two minutes before it tries a server again that has long been back.
 _RECONNECT = [
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In spite of its name: how long one attempt may take, handshake and all.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
 # The call may or may not have been carried out; its request id makes repeating it safe.

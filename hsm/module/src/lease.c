@@ -1,6 +1,7 @@
 /* The lease to vend: presented with the signatures of officers, and judged before every token. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "civil_time.h"
 #include "module.h"
@@ -10,12 +11,36 @@
 
 #define NAMESPACE "lease@keywatt.dev"
 #define TEXT_MAX 512
-/* Clocks are corrected by seconds; whoever sets one back to live longer needs more than this. */
+/* How far the clock may be behind the time that leases are judged by, before nothing is issued at all. */
 #define BACKWARD_MINUTES 10
 
-static uint64_t utc_minutes(const struct kw_module *module)
+static int64_t seconds_of(clockid_t clock)
 {
-    return (uint64_t)(kw_clock_minutes(&module->config) - module->config.utc_offset_minutes);
+    struct timespec now;
+    return clock_gettime(clock, &now) == 0 ? (int64_t)now.tv_sec : 0;
+}
+
+/* Time since the machine started goes on by itself: setting the clock back, again and again, gains nothing. */
+static int64_t lease_seconds(struct kw_mandate *mandate)
+{
+    int64_t wall = seconds_of(CLOCK_REALTIME), boot = seconds_of(CLOCK_BOOTTIME);
+    int64_t elapsed = boot > mandate->anchor_boot ? boot - mandate->anchor_boot : 0;
+    if (mandate->anchor_utc == 0 || wall >= mandate->anchor_utc + elapsed) {
+        mandate->anchor_utc = wall;
+        mandate->anchor_boot = boot;
+        return wall;
+    }
+    return mandate->anchor_utc + elapsed;
+}
+
+uint64_t kw_lease_minute(struct kw_module *module)
+{
+    return (uint64_t)(lease_seconds(&module->mandate) / 60);
+}
+
+bool kw_lease_is_early(const struct kw_lease *lease)
+{
+    return (uint64_t)(seconds_of(CLOCK_REALTIME) / 60) + BACKWARD_MINUTES < lease->from;
 }
 
 static int text_of(const struct kw_module *module, const struct kw_lease *lease, char *text, size_t size)
@@ -29,10 +54,10 @@ static int text_of(const struct kw_module *module, const struct kw_lease *lease,
 }
 
 /* Whether this is the signature of an officer within the term; `place` is the officer's. */
-static CK_RV judge(const struct kw_module *module, const uint8_t *item, const char *text, size_t length, int *place)
+static CK_RV judge(struct kw_module *module, const uint8_t *item, const char *text, size_t length, int *place)
 {
     bool genuine = false;
-    uint64_t now = utc_minutes(module);
+    uint64_t now = kw_lease_minute(module);
     *place = kw_officers_find(&module->officers, item);
     if (*place < 0)
         return CKR_OK;
@@ -47,7 +72,7 @@ static CK_RV judge(const struct kw_module *module, const uint8_t *item, const ch
     return rv;
 }
 
-static CK_RV count_signers(const struct kw_module *module, const struct kw_lease *lease, const uint8_t *item,
+static CK_RV count_signers(struct kw_module *module, const struct kw_lease *lease, const uint8_t *item,
                            unsigned *signers)
 {
     bool signed_by[KW_OFFICERS_MAX] = {false};
@@ -90,9 +115,8 @@ CK_RV kw_present_lease(struct kw_module *module, const uint8_t *item, uint8_t *a
     uint64_t latest = kw_get(item + KW_PRESENT_LATEST, 8);
     unsigned signers = 0;
     CK_RV rv = CKR_OK;
-    enum kw_reason reason = !well_formed(item) || latest >= (uint64_t)KW_CIVIL_LIMIT
-                                ? KW_R_REQUEST_MALFORMED
-                                : kw_lease_follows(mandate, &lease);
+    enum kw_reason reason = !well_formed(item) || latest >= (uint64_t)KW_CIVIL_LIMIT ? KW_R_REQUEST_MALFORMED
+                                                                                     : kw_lease_follows(module, &lease);
     if (reason == KW_OK && !module->officers.present)
         reason = KW_R_OFFICERS_MISSING;
     if (reason == KW_OK)
@@ -101,8 +125,10 @@ CK_RV kw_present_lease(struct kw_module *module, const uint8_t *item, uint8_t *a
         reason = KW_R_LEASE_NOT_SIGNED;
     if (rv == CKR_OK && reason == KW_OK) {
         /* Officers sign when a lease begins: a new one says anew what time it is, after a clock that ran ahead. */
-        if (lease.number != mandate->lease.number || latest > mandate->latest)
-            mandate->latest = latest;
+        if (lease.number != mandate->lease.number || latest > kw_lease_minute(module)) {
+            mandate->anchor_utc = (int64_t)latest * 60;
+            mandate->anchor_boot = seconds_of(CLOCK_BOOTTIME);
+        }
         mandate->lease = lease;
     }
     kw_put(answer + KW_CHECKED_REASON, reason, 2);
@@ -118,14 +144,14 @@ bool kw_lease_required(const struct kw_module *module)
 enum kw_reason kw_lease_check(struct kw_module *module)
 {
     struct kw_mandate *mandate = &module->mandate;
-    uint64_t now = utc_minutes(module);
+    uint64_t wall, now;
     if (!kw_lease_required(module))
         return KW_OK;
     if (mandate->lease.number == 0)
         return KW_R_LEASE_MISSING;
-    if (now + BACKWARD_MINUTES < mandate->latest || now + BACKWARD_MINUTES < mandate->lease.from)
-        return KW_R_LEASE_CLOCK;
-    if (now > mandate->latest)
-        mandate->latest = now;
-    return now < mandate->lease.until ? KW_OK : KW_R_LEASE_OVER;
+    now = kw_lease_minute(module);
+    wall = (uint64_t)(seconds_of(CLOCK_REALTIME) / 60);
+    if (now >= mandate->lease.until)
+        return KW_R_LEASE_OVER;
+    return wall + BACKWARD_MINUTES < now || kw_lease_is_early(&mandate->lease) ? KW_R_LEASE_CLOCK : KW_OK;
 }

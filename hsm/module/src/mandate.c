@@ -43,9 +43,10 @@ CK_RV kw_mandate_read(struct kw_mandate *mandate, const struct kw_inner *inner)
 {
     uint8_t block[KW_MANDATE_LEN];
     CK_ULONG length;
-    uint64_t latest = mandate->latest; /* of the process: another login does not make it earlier */
+    int64_t utc = mandate->anchor_utc, boot = mandate->anchor_boot; /* another login does not make it earlier */
     memset(mandate, 0, sizeof *mandate);
-    mandate->latest = latest;
+    mandate->anchor_utc = utc;
+    mandate->anchor_boot = boot;
     CK_RV rv = kw_data_read(inner, KW_MANDATE_LABEL, block, sizeof block, &length);
     if (rv != CKR_OK || length == 0)
         return rv;
@@ -69,15 +70,16 @@ static CK_RV keep(const struct kw_mandate *mandate, const struct kw_inner *inner
     return kw_data_replace(inner, KW_MANDATE_LABEL, block, sizeof block);
 }
 
-enum kw_reason kw_lease_follows(const struct kw_mandate *mandate, const struct kw_lease *lease)
+enum kw_reason kw_lease_follows(struct kw_module *module, const struct kw_lease *lease)
 {
+    const struct kw_lease *before = &module->mandate.lease;
     if (!lease_valid(lease))
         return KW_R_LEASE_INVALID;
     /* The very lease that is in force may be presented again: every login begins without it. */
-    if (lease->number < mandate->lease.number ||
-        (lease->number == mandate->lease.number && !is_same(lease, &mandate->lease)))
+    if (lease->number < before->number || (lease->number == before->number && !is_same(lease, before)))
         return KW_R_LEASE_OUTDATED;
-    return KW_OK;
+    /* One that begins later would take the place of the one in force, and allow nothing yet. */
+    return lease->number != before->number && kw_lease_is_early(lease) ? KW_R_LEASE_CLOCK : KW_OK;
 }
 
 /* Put a mandate in place of the one before, if officers have approved the action that does it. */
@@ -103,7 +105,7 @@ CK_RV kw_set_lease(struct kw_module *module, const uint8_t *item, uint8_t *answe
     struct kw_mandate changed = module->mandate;
     changed.kept = changed.lease = lease_of(item);
     enum kw_reason reason = kw_all_zero(item + KW_LEASE_LEN, KW_SET_LEASE_ITEM_LEN - KW_LEASE_LEN)
-                                ? kw_lease_follows(&module->mandate, &changed.kept)
+                                ? kw_lease_follows(module, &changed.kept)
                                 : KW_R_REQUEST_MALFORMED;
     return adopt(module, &changed, KW_OP_SET_LEASE, item, KW_SET_LEASE_ITEM_LEN, reason, answer);
 }
@@ -127,6 +129,6 @@ CK_RV kw_mandate(struct kw_module *module, uint8_t *answer)
     answer[2] = kw_lease_required(module);
     put_lease(&module->mandate.lease, answer + 8);
     put_policy(&module->mandate, answer + 8 + KW_LEASE_LEN);
-    kw_put(answer + 8 + KW_MANDATE_LEN, module->mandate.latest, 8);
+    kw_put(answer + 8 + KW_MANDATE_LEN, kw_lease_minute(module), 8);
     return CKR_OK;
 }

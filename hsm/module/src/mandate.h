@@ -19,7 +19,8 @@ struct kw_mandate {
     struct kw_lease lease; /* in force: the kept one, or a later one that was presented */
     uint64_t policy_number;
     uint8_t policy_digest[32];
-    uint64_t latest; /* the latest minute that the clock showed, or that a caller knew of */
+    /* Seconds since 1970 UTC at a moment of the machine's uptime: time goes on from there, however the clock is set. */
+    int64_t anchor_utc, anchor_boot;
 };
 
 /* Read the object, at login; a token without one is no error, one with two is. */

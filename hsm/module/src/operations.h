@@ -63,8 +63,12 @@ CK_RV kw_approval_of_action(const struct kw_module *module, enum kw_operation op
                             size_t length, int *place, enum kw_reason *reason);
 void kw_approval_done(struct kw_module *module, int place);
 
-/* Whether a lease may take the place of the one in force. */
-enum kw_reason kw_lease_follows(const struct kw_mandate *mandate, const struct kw_lease *lease);
+/* Whether a lease may take the place of the one in force, and whether it begins later than now. */
+enum kw_reason kw_lease_follows(struct kw_module *module, const struct kw_lease *lease);
+bool kw_lease_is_early(const struct kw_lease *lease);
+
+/* The minute since 1970 UTC by which leases are judged: it never goes back, whatever the clock says. */
+uint64_t kw_lease_minute(struct kw_module *module);
 
 /* Whether nothing is issued without a lease, and whether the one in force allows a token at this minute. */
 bool kw_lease_required(const struct kw_module *module);
