@@ -8,7 +8,6 @@ import gc
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from appliance.audit.log_reader import LogReader
 from appliance.audit.receipts import Receipts
 from appliance.audit.witnesses import WitnessRounds
 from appliance.config import CONFIG_DEFAULT, TLS_SUITES, ApplianceSettings
-from appliance.errors import ApplianceError, ConfigurationInvalid, LedgerUnavailable
+from appliance.errors import ApplianceError, ClockStopped, ConfigurationInvalid, LedgerUnavailable
 from appliance.horizons import Horizons
 from appliance.interceptors.calls import Calls
 from appliance.issuing.issuer import Issuer
@@ -66,6 +65,7 @@ _MODULE_WAIT_SECONDS = 30.0
 _DRAIN_SECONDS = 10.0
 _SUITES = "GRPC_SSL_CIPHER_SUITES"
 _FILES_BESIDE = 256
+_USAGE_SECONDS = 40 * 24 * 3600
 _COLLECT = (20_000, 20, 20)
 _OPTIONS = [
     ("grpc.max_receive_message_length", 1024 * 1024),
@@ -216,7 +216,15 @@ class _Appliance:
         for keeper in self.policies:
             await keeper.load()
         await self.lease.refresh()
-        await self.ledger.forget_usage(int(time.time() * 1000))
+        await self._forget_usage()
+
+    async def _forget_usage(self) -> None:
+        """Forget counters of windows that were over long ago, by a clock that is believed, or not at all."""
+        try:
+            now = self.guard.now().timestamp()
+        except ClockStopped:
+            return
+        await self.ledger.forget_usage(int((now - _USAGE_SECONDS) * 1000))
 
     async def run(self, tls: TlsKeeper, stop: asyncio.Event, place: int) -> None:
         """Serve until told to stop."""

@@ -113,10 +113,9 @@ class Calls:
         return handle
 
     def _require_client(self, context: Any) -> None:
-        self._certificates.require_good(context.auth_context())
-        # Who calls is asked for only where it matters: asking costs.
-        if self._authority.policy is not None:
-            self._authority.require_client(peer_name(context))
+        name = peer_name(context)
+        self._certificates.require_good(context.auth_context(), name)
+        self._authority.require_client(name)
 
     def _log(self, method: str, context: Any, reason: str, started: float) -> None:
         self.counts[method, reason] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.issuing.module import ModuleView
 from appliance.issuing.orders import CreditOrder, KeyChangeOrder, ManagementOrder, MeterTestOrder, Order, Submission
 from appliance.policy.judge import Asked
 from sts.amount import Amount16
@@ -12,13 +13,19 @@ from sts.errors import StsError
 _FIRST_SECTION = 3
 
 
-def asked_of(submission: Submission, *, automatic_key_change: bool) -> list[Asked]:
-    """Return everything that a submission would issue."""
+def asked_of(submission: Submission, view: ModuleView, *, automatic_key_change: bool) -> list[Asked]:
+    """Return everything that a submission would issue.
+
+    Args:
+        submission: what is asked for.
+        view: the module, whose records say whether a meter needs a key change.
+        automatic_key_change: whether a credit brings one along.
+    """
     order: Order = submission.order
     client = submission.client
     match order:
         case CreditOrder():
-            return _credit(client, order, automatic_key_change=automatic_key_change)
+            return _credit(client, order, view if automatic_key_change else None)
         case ManagementOrder():
             return [
                 Asked(
@@ -38,12 +45,12 @@ def asked_of(submission: Submission, *, automatic_key_change: bool) -> list[Aske
             return [_key_change(client, int(order.meter.pan.digits), old, new)]
 
 
-def _credit(client: str, order: CreditOrder, *, automatic_key_change: bool) -> list[Asked]:
+def _credit(client: str, order: CreditOrder, view: ModuleView | None) -> list[Asked]:
     held = order.meter.holds.reference.supply_group_code.digits
     group, asked = held, []
     meter = int(order.meter.pan.digits)
-    if automatic_key_change and order.assignment is not None and order.assignment != order.meter.holds:
-        group = order.assignment.reference.supply_group_code.digits
+    if view is not None and needs_key_change(order, view):
+        group = (order.assignment or order.meter.holds).reference.supply_group_code.digits
         asked.append(_key_change(client, meter, held, group))
     is_currency = order.subclass >= CreditSubClass.ELECTRICITY_CURRENCY
     granted = _granted(order.units, is_currency=is_currency)
@@ -60,6 +67,12 @@ def _credit(client: str, order: CreditOrder, *, automatic_key_change: bool) -> l
         )
     )
     return asked
+
+
+def needs_key_change(order: CreditOrder, view: ModuleView) -> bool:
+    """Tell whether a credit would bring key-change tokens along, where that is so; not for a key that is not there."""
+    key = view.keys.get(order.meter.holds.reference)
+    return key is not None and bool(order.meter.differences(key, order.assignment))
 
 
 def _key_change(client: str, meter: int, old: str, new: str) -> Asked:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from appliance import clock
-from appliance.errors import ApplianceError, RequestIdReused
+from appliance.errors import ApplianceError, NotAuthorised, RequestIdReused
 from appliance.issuing.identifiers import BatchIdentifiers
 from appliance.issuing.meter import KeyAssignment, Meter, require_current
 from appliance.issuing.module import ModuleView
@@ -70,6 +70,8 @@ class Job:
     change: _Change | None = None
     trial: IssueItem | None = None
     answer: bytes = b""
+    is_issued: bool = False
+    """Whether its tokens are durable."""
 
     @property
     def is_open(self) -> bool:
@@ -343,6 +345,12 @@ class Batch:
         )
         entry = _entry(item.pan, key, issued.token_class, issued.subclass, identifier, issued.granted, issued.log_index)
         return delivered, (*before_entries, entry)
+
+
+def require_judged(job: Job) -> None:
+    """Refuse what is planned beyond what the policy was asked: a key's record may have changed in between."""
+    if job.change is not None and job.is_open and not any(asked.token_class == 2 for asked in job.submission.asked):
+        job.outcome = NotAuthorised("the policy was not asked for the key change that this needs; ask again")
 
 
 def settle_stored(job: Job, stored: Stored | ApplianceError) -> None:

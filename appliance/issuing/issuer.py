@@ -9,14 +9,14 @@ from datetime import datetime
 from appliance import clock
 from appliance.errors import ApplianceError, LedgerConflict
 from appliance.issuing.asked import asked_of
-from appliance.issuing.batch import Batch, Job, settle_stored
+from appliance.issuing.batch import Batch, Job, require_judged, settle_stored
 from appliance.issuing.held import Held, Judged, usage_rows
 from appliance.issuing.identifiers import BatchIdentifiers
-from appliance.issuing.module import ModuleCatalogue
+from appliance.issuing.module import ModuleCatalogue, ModuleView
 from appliance.issuing.orders import Submission
 from appliance.issuing.time_guard import TimeGuard
 from appliance.issuing.usage import UsageBook
-from appliance.issuing.watched import note_denials, watch
+from appliance.issuing.watched import Watched
 from appliance.ledger.ledger import Ledger, Transaction
 from appliance.ledger.records import Claim
 from appliance.policy.authority import Authority
@@ -120,11 +120,11 @@ class Issuer:
             return [error] * len(submissions), None
         if self._book is not None:
             self._book.prune(local)
-        return [self._judge_one(submission, local) for submission in submissions], local
+        return [self._judge_one(submission, view, local) for submission in submissions], local
 
-    def _judge_one(self, submission: Submission, local: datetime) -> Judged:
+    def _judge_one(self, submission: Submission, view: ModuleView, local: datetime) -> Judged:
         authority = self._authority
-        asked = submission.asked = asked_of(submission, automatic_key_change=self._automatic_key_change)
+        asked = submission.asked = asked_of(submission, view, automatic_key_change=self._automatic_key_change)
         try:
             charges = authority.judge(asked, local, submission.approvers)
         except ApplianceError as error:
@@ -140,16 +140,14 @@ class Issuer:
         book = UsageBook() if self._book is None else self._book
         book.learn(transaction.usage)
         signals = self._authority.signals
-        is_watched = local is not None and signals.are_watched
-        if local is not None and is_watched:
-            watch(signals, jobs, judged, local)
+        watched = Watched(signals, jobs, judged, local) if local is not None and signals.are_watched else None
         held = Held(book, jobs, judged)
-        if is_watched:
-            note_denials(signals, jobs)
         try:
             await self._work_within(jobs, held, transaction)
         finally:
             held.release()
+            if watched is not None:
+                watched.end()
 
     async def _work_within(self, jobs: list[Job], held: Held, transaction: Transaction) -> None:
         waiting = [job for job in jobs if job.is_open]
@@ -164,6 +162,8 @@ class Issuer:
             return
         for job in waiting:
             await batch.plan(job)
+            if self._authority.policy is not None and not batch.view.certification:
+                require_judged(job)
         await batch.ask_module(waiting)
         done = [(job, entry) for job in waiting if job.is_open and (entry := batch.answer(job)) is not None]
         finished = [job for job, _ in done]
@@ -179,6 +179,8 @@ class Issuer:
             _fail(waiting, error)
         else:
             held.settle(finished)
+            for job in finished:
+                job.is_issued = True
             self.tokens.update((token.token_class, token.subclass) for _, entry in done for token in entry.tokens)
 
     async def _batch(self, transaction: Transaction) -> Batch:

@@ -7,13 +7,14 @@ a book of its own, and the rows of its counters are locked until it ends.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from appliance.errors import LimitExceeded
 from appliance.ledger.records import Usage
 from appliance.policy.judge import Bound, Charge
 
 _PRUNE_AT = 50_000
+_PRUNE_AFTER = timedelta(hours=1)
 
 
 class _Counter:
@@ -80,9 +81,10 @@ class UsageBook:
             self._counters[charge.bound.counter].held -= 1
 
     def prune(self, local: datetime) -> None:
-        """Forget counters whose window is over, once there are many."""
+        """Forget counters whose window was over an hour ago, once there are many: nobody works with them any more."""
         if len(self._counters) < _PRUNE_AT:
             return
+        local -= _PRUNE_AFTER
         self._counters = {
             name: counter
             for name, counter in self._counters.items()

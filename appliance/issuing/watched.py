@@ -11,8 +11,8 @@ from appliance.issuing.held import Judged
 from appliance.policy.signals import Signals
 
 
-def watch(signals: Signals, jobs: Sequence[Job], judged: Sequence[Judged], local: datetime) -> None:
-    """Show every open job to the signals; one that they refuse has that as its outcome.
+class Watched:
+    """Shows every open job to the signals; one that they refuse has that as its outcome.
 
     Args:
         signals: of the policy in force.
@@ -20,20 +20,27 @@ def watch(signals: Signals, jobs: Sequence[Job], judged: Sequence[Judged], local
         judged: what the policy said of each.
         local: the time, naive, in the system's zone.
     """
-    for job, found in zip(jobs, judged, strict=True):
-        if not job.is_open or job.submission.validate_only:
-            continue
-        if isinstance(found, NotAuthorised):
-            signals.denied(job.submission.client)
-        elif not isinstance(found, Exception):
-            try:
-                signals.see(job.submission.asked, local)
-            except SignalRefused as error:
-                job.outcome = error
 
+    def __init__(self, signals: Signals, jobs: Sequence[Job], judged: Sequence[Judged], local: datetime) -> None:
+        self._signals = signals
+        self._seen: list[Job] = []
+        for job, found in zip(jobs, judged, strict=True):
+            if not job.is_open or job.submission.validate_only:
+                continue
+            if isinstance(found, NotAuthorised):
+                signals.denied(job.submission.client)
+            elif not isinstance(found, Exception):
+                try:
+                    signals.see(job.submission.asked, local)
+                    self._seen.append(job)
+                except SignalRefused as error:
+                    job.outcome = error
 
-def note_denials(signals: Signals, jobs: Sequence[Job]) -> None:
-    """Take note of those whom a limit has refused."""
-    for job in jobs:
-        if isinstance(job.outcome, LimitExceeded):
-            signals.denied(job.submission.client)
+    def end(self) -> None:
+        """Forget what was not issued, and take note of those whom a limit has refused."""
+        for job in self._seen:
+            if not job.is_issued:
+                self._signals.unsee(job.submission.asked)
+            if isinstance(job.outcome, LimitExceeded):
+                self._signals.denied(job.submission.client)
+        self._seen.clear()

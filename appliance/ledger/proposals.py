@@ -58,8 +58,17 @@ class Proposals:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def add(self, proposal: Proposal) -> Proposal:
-        """Keep a proposal; return it, or the one that its client has under its request id. Raises LedgerUnavailable."""
+    async def add(self, proposal: Proposal, *, most: int) -> Proposal | None:
+        """Keep a proposal; return it, or the one that its client has under its request id.
+
+        Args:
+            proposal: what is proposed.
+            most: how many of a client there may be whose time is not over and that were not executed; one more is not
+                kept, and nothing is returned.
+
+        Raises:
+            LedgerUnavailable: nothing was kept, or nobody knows.
+        """
         row = {
             "id": proposal.id,
             "client_id": await self._ledger.client_number(proposal.client),
@@ -70,22 +79,15 @@ class Proposals:
             "created_at": proposal.created,
             "expires_at": proposal.expires,
             "rejected_by": None,
+            "claims": 0,
         }
-        found = await self._ledger.storage.write(partial(queries.add, row=row))
-        kept = await self.get(bytes(found.id))
-        if kept is None:
-            raise AssertionError("what was written is there")
-        return kept
+        found = await self._ledger.storage.write(partial(queries.add, row=row, now=milliseconds_now(), most=most))
+        return None if found is None else await self.get(bytes(found.id))
 
     async def get(self, proposal: bytes) -> Proposal | None:
         """Return a proposal; None if there is none. Raises LedgerUnavailable."""
         found = await self._ledger.storage.read(partial(queries.get, proposal=proposal))
         return None if found is None else await self._show(*found)
-
-    async def count_open(self, client: str) -> int:
-        """Return how many proposals of a client are open. Raises LedgerUnavailable."""
-        number = await self._ledger.client_number(client)
-        return await self._ledger.storage.read(partial(queries.count_open, client=number, now=milliseconds_now()))
 
     async def approve(self, proposal: bytes, client: str) -> bool:
         """Note an approval; tell whether the proposal was open. Raises LedgerUnavailable."""
@@ -93,10 +95,18 @@ class Proposals:
         wanted = partial(queries.approve, proposal=proposal, client=number, now=milliseconds_now())
         return await self._ledger.storage.write(wanted)
 
-    async def reject(self, proposal: bytes, client: str) -> None:
-        """Reject a proposal for good. Raises LedgerUnavailable."""
+    async def reject(self, proposal: bytes, client: str) -> bool:
+        """Reject a proposal for good, unless it is being executed; tell whether it is rejected now."""
         number = await self._ledger.client_number(client)
-        await self._ledger.storage.write(partial(queries.reject, proposal=proposal, client=number))
+        return await self._ledger.storage.write(partial(queries.reject, proposal=proposal, client=number))
+
+    async def claim(self, proposal: bytes) -> bool:
+        """Begin an execution, after which nobody rejects it; tell whether the proposal was open."""
+        return await self._ledger.storage.write(partial(queries.claim, proposal=proposal, now=milliseconds_now()))
+
+    async def give_back(self, proposal: bytes) -> None:
+        """End an execution that issued nothing."""
+        await self._ledger.storage.write(partial(queries.give_back, proposal=proposal))
 
     async def list_open(self, after: bytes, limit: int) -> list[Proposal]:
         """Return up to ``limit`` proposals that are open, the oldest first. Raises LedgerUnavailable."""

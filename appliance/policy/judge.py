@@ -144,7 +144,7 @@ class _Counted:
             return []
         is_open = not self.groups or ANY in self.groups
         groups = [group for group in asked.supply_groups if is_open or group in self.groups]
-        if self.groups and not groups:
+        if not is_open and not groups:
             return []
         match self.limit.per:
             case "client":

@@ -39,7 +39,7 @@ class PolicyKeeper:
         self._client = client
         self._ledger = ledger
         self._authority = authority
-        self._seen: tuple[tuple[str, int, int], ...] = ()
+        self._seen: tuple[int, tuple[tuple[str, int, int], ...]] = (0, ())
 
     async def load(self) -> None:
         """Put the policy of the folder in force.
@@ -65,6 +65,9 @@ class PolicyKeeper:
             raise PolicyOutdated(f"policy {policy.number} is older than {latest}, which was in force")
         if before is not None and before.number == policy.number and before.digest != policy.digest:
             raise PolicyOutdated(f"another policy with number {policy.number} is in force")
+        if before is not None and before.digest == policy.digest:
+            # Looked at again, because something beside it has changed.
+            return
         self._authority.put(policy, names)
         logger.warning(
             "policy-in-force",
@@ -91,12 +94,14 @@ class PolicyKeeper:
             return []
         return signatures.require(policy, signatures.read_all(self._folder), officers, int(time.time() // 60))
 
-    def _state(self) -> tuple[tuple[str, int, int], ...]:
+    def _state(self) -> tuple[int, tuple[tuple[str, int, int], ...]]:
+        # A ceremony gives the module another token store, and may have put a policy in force with it.
+        generation = self._client.generation
         try:
             entries = [(path.name, path.stat()) for path in sorted(self._folder.iterdir())]
         except OSError:
-            return ()
-        return tuple((name, status.st_mtime_ns, status.st_size) for name, status in entries)
+            return generation, ()
+        return generation, tuple((name, status.st_mtime_ns, status.st_size) for name, status in entries)
 
     async def watch(self) -> None:
         """Look for another policy, for ever; what is wrong with it is in the log, and changes nothing."""

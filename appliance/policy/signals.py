@@ -7,8 +7,8 @@ policy: they are there to be looked at. What must hold through everything is a l
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import structlog
@@ -23,36 +23,50 @@ KINDS = ("velocity", "round-amounts", "off-hours", "free-ratio", "engineering-ra
 """Every kind of signal."""
 _TOLD_SECONDS = 60.0
 _SUBJECTS_MAX = 200_000
-_EVENTS_MAX = 100_000
+_SLOTS = 60
 
 
 class _Recent:
-    """When something happened, for each subject, within the last seconds."""
+    """How often something happened, for each subject, within the last seconds; to a sixtieth of them.
+
+    Of so many subjects as there is room for, those that were heard of longest ago are forgotten.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._events: dict[str, deque[float]] = {}
+        self._slot = seconds / _SLOTS
+        self._counts: OrderedDict[str, deque[list[int]]] = OrderedDict()
 
     def add(self, subject: str, now: float) -> None:
-        if subject not in self._events and len(self._events) >= _SUBJECTS_MAX:
-            self._forget(now)
-        self._events.setdefault(subject, deque(maxlen=_EVENTS_MAX)).append(now)
+        slot = int(now / self._slot)
+        found = self._counts.setdefault(subject, deque())
+        self._counts.move_to_end(subject)
+        if found and found[-1][0] == slot:
+            found[-1][1] += 1
+        else:
+            self._drop(found, slot)
+            found.append([slot, 1])
+        if len(self._counts) > _SUBJECTS_MAX:
+            self._counts.popitem(last=False)
+
+    def take_back(self, subject: str) -> None:
+        """Unmake the last addition of a subject."""
+        found = self._counts.get(subject)
+        if found:
+            found[-1][1] -= 1
+            if not found[-1][1]:
+                found.pop()
 
     def count(self, subject: str, now: float) -> int:
-        events = self._events.get(subject)
-        if events is None:
+        found = self._counts.get(subject)
+        if found is None:
             return 0
-        while events and events[0] <= now - self._seconds:
-            events.popleft()
-        if not events:
-            del self._events[subject]
-        return len(events)
+        self._drop(found, int(now / self._slot))
+        return sum(count for _, count in found)
 
-    def _forget(self, now: float) -> None:
-        self._events = {name: found for name, found in self._events.items() if found[-1] > now - self._seconds}
-        # Whoever makes up subjects does not fill the memory: the oldest go.
-        while len(self._events) >= _SUBJECTS_MAX:
-            del self._events[next(iter(self._events))]
+    @staticmethod
+    def _drop(found: deque[list[int]], slot: int) -> None:
+        while found and found[0][0] <= slot - _SLOTS:
+            found.popleft()
 
 
 class _Rule:
@@ -85,12 +99,21 @@ class _Rule:
 
     def seen(self, asked: Asked, now: float) -> None:
         """Take note of a token that is to be issued."""
+        for recent, subject in self._noted(asked):
+            recent.add(subject, now)
+
+    def unseen(self, asked: Asked) -> None:
+        """Forget it again: it was not issued."""
+        for recent, subject in self._noted(asked):
+            recent.take_back(subject)
+
+    def _noted(self, asked: Asked) -> Iterator[tuple[_Recent, str]]:
         if self.signal.kind in ("off-hours", "after-denial"):
             return
         if self.signal.percent is not None:
-            self._all.add(asked.client, now)
+            yield self._all, asked.client
         if self._is_such(asked):
-            self._some.add(self._subject(asked), now)
+            yield self._some, self._subject(asked)
 
     def denied(self, client: str, now: float) -> None:
         """Take note of a refusal by the policy."""
@@ -156,6 +179,13 @@ class Signals:
             for rule in self._rules:
                 if rule.is_for(one.client):
                     rule.seen(one, now)
+
+    def unsee(self, asked: Sequence[Asked]) -> None:
+        """Forget what was seen and then not issued: what is refused counts neither for nor against anybody."""
+        for one in asked:
+            for rule in self._rules:
+                if rule.is_for(one.client):
+                    rule.unseen(one)
 
     def denied(self, client: str) -> None:
         """Take note that the policy refused a client something."""

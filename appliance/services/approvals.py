@@ -14,6 +14,7 @@ from keywatt.approval.v1 import approval_pb2, approval_pb2_grpc
 from appliance import clock
 from appliance.client import request_ids as fresh_ids
 from appliance.errors import (
+    ApplianceError,
     FieldInvalid,
     FieldMissing,
     NotAuthorised,
@@ -26,9 +27,10 @@ from appliance.errors import (
 )
 from appliance.interceptors.peer import peer_name
 from appliance.issuing.asked import asked_of
-from appliance.issuing.module import ModuleCatalogue
+from appliance.issuing.module import ModuleCatalogue, ModuleView
+from appliance.issuing.orders import Submission
 from appliance.issuing.pipeline import Pipeline
-from appliance.ledger.ledger import Ledger
+from appliance.ledger.ledger import Ledger, milliseconds_now
 from appliance.ledger.proposals import Approved, Proposal, Proposals
 from appliance.policy.authority import Authority
 from appliance.policy.judge import Asked
@@ -96,9 +98,9 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
             raise FieldInvalid("a proposal is of something to be issued: validate_only is set", field="validate_only")
         wanted = submission(inner, client, None)
         policy = self._authority.policy
-        needed = self._authority.approvals_needed(
-            asked_of(wanted, automatic_key_change=self._automatic), await self._local()
-        )
+        view = await self._catalogue.view()
+        asked = asked_of(wanted, view, automatic_key_change=self._automatic)
+        needed = self._authority.approvals_needed(asked, self._local(view))
         if policy is None or not needed:
             raise FieldInvalid("nobody need approve this: issue it", field="request")
         await self._try(inner, client)
@@ -114,9 +116,9 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
             created=created,
             expires=created + policy.approval_hours * 3_600_000,
         )
-        if await self._proposals.count_open(client) >= _OPEN_MAX:
+        kept = await self._proposals.add(made, most=_OPEN_MAX)
+        if kept is None:
             raise QueueFull(f"{_OPEN_MAX} proposals of this client are open")
-        kept = await self._proposals.add(made)
         if kept.digest != made.digest:
             raise RequestIdReused("this request id was proposed before, for another request")
         if kept.id == made.id:
@@ -131,7 +133,7 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         if not request.digest:
             raise FieldMissing("digest is missing: what was seen is what is approved", field="digest")
         proposal = await self._visible(request.proposal_id, client)
-        if not self._authority.may_approve(client, self._asked(proposal)):
+        if not self._authority.may_approve(client, await self._asked(proposal)):
             raise NotAuthorised("the policy does not let this client approve this")
         if request.digest != proposal.digest.hex():
             raise ProposalDiffers("this is the digest of another proposal")
@@ -147,11 +149,8 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         """Reject a proposal."""
         client = peer_name(context)
         proposal = await self._visible(request.proposal_id, client)
-        if client != proposal.client and not self._authority.may_approve(client, self._asked(proposal)):
-            raise NotAuthorised("the policy does not let this client reject this")
-        if await self._is_executed(proposal):
-            raise ProposalClosed("this proposal was executed")
-        await self._proposals.reject(proposal.id, client)
+        if await self._is_executed(proposal) or not await self._proposals.reject(proposal.id, client):
+            raise ProposalClosed("this proposal was executed, or is at this moment")
         self._tell("proposal-rejected", proposal, client)
         return approval_pb2.RejectIssuanceResponse(proposal=await self._again(proposal))
 
@@ -162,19 +161,22 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         client = peer_name(context)
         proposal = await self._get(request.proposal_id)
         if proposal.client != client:
-            raise ProposalUnknown("there is no proposal of this client with this id")
+            raise ProposalUnknown("there is no proposal with this id")
         wanted = submission(forms.request_of(proposal), client, None)
-        # What was issued is given again; whether anything may be issued anew is judged with all the rest.
-        is_new = not await self._is_executed(proposal)
-        if is_new:
-            self._require_open(proposal)
         wanted.approvers = tuple(one.client for one in proposal.approvals)
-        (outcome,) = await self._pipeline.submit([wanted])
-        if isinstance(outcome, Exception):
-            raise outcome
-        if is_new:
-            self._tell("proposal-executed", proposal, client)
-        return forms.answer(proposal.method, outcome)
+        if await self._is_executed(proposal):
+            # What was issued is given again.
+            return forms.answer(proposal.method, await self._issue(wanted))
+        # From here on nobody rejects it; whether it may be issued is judged with all the rest.
+        if not await self._proposals.claim(proposal.id):
+            raise ProposalClosed("this proposal was rejected, or its time is over")
+        try:
+            answer = await self._issue(wanted)
+        except Exception:
+            await self._proposals.give_back(proposal.id)
+            raise
+        self._tell("proposal-executed", proposal, client)
+        return forms.answer(proposal.method, answer)
 
     async def GetProposal(
         self, request: approval_pb2.GetProposalRequest, context: Any
@@ -192,20 +194,23 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
             raise FieldInvalid(f"page_size is at most {_PAGE_MAX}", field="page_size")
         size, after = request.page_size or _PAGE_DEFAULT, _after(request.page_token)
         response = approval_pb2.ListProposalsResponse()
-        while found := await self._proposals.list_open(after, _CHUNK):
-            for proposal in found:
-                if len(response.proposals) == size:
-                    response.next_page_token = after.hex()
-                    return response
-                after = proposal.id
-                if self._concerns(proposal, client) and not await self._is_executed(proposal):
-                    response.proposals.append(await self._shown(proposal))
+        # One look at so many, whether they are of concern or not: a page may be short, and still not the last.
+        found = await self._proposals.list_open(after, _CHUNK)
+        for proposal in found:
+            if len(response.proposals) == size:
+                break
+            after = proposal.id
+            if await self._concerns(proposal, client):
+                shown = await self._shown(proposal)
+                if shown.state != _STATES.PROPOSAL_STATE_EXECUTED:
+                    response.proposals.append(shown)
+        if len(found) == _CHUNK or (found and after != found[-1].id):
+            response.next_page_token = after.hex()
         return response
 
     # --- what they have in common -------------------------------------------------------------------------------
 
-    async def _local(self) -> datetime:
-        view = await self._catalogue.view()
+    def _local(self, view: ModuleView) -> datetime:
         return clock.to_local(self._now(), view.status.utc_offset_minutes)
 
     def _milliseconds(self) -> int:
@@ -218,13 +223,17 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         trial.validate_only = True
         checked = submission(trial, client, None)
         checked.approvers = None
-        (outcome,) = await self._pipeline.submit([checked])
+        await self._issue(checked)
+
+    async def _issue(self, wanted: Submission) -> bytes:
+        (outcome,) = await self._pipeline.submit([wanted])
         if isinstance(outcome, Exception):
             raise outcome
+        return outcome
 
-    def _asked(self, proposal: Proposal) -> list[Asked]:
+    async def _asked(self, proposal: Proposal) -> list[Asked]:
         wanted = submission(forms.request_of(proposal), proposal.client, None)
-        return asked_of(wanted, automatic_key_change=self._automatic)
+        return asked_of(wanted, await self._catalogue.view(), automatic_key_change=self._automatic)
 
     async def _get(self, text: str) -> Proposal:
         found = await self._proposals.get(forms.parse_id(text))
@@ -234,36 +243,30 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
 
     async def _visible(self, text: str, client: str) -> Proposal:
         proposal = await self._get(text)
-        if not self._concerns(proposal, client):
+        if not await self._concerns(proposal, client):
             # Nobody learns of proposals that are not his concern.
             raise ProposalUnknown("there is no proposal with this id")
         return proposal
 
-    def _concerns(self, proposal: Proposal, client: str) -> bool:
-        return client == proposal.client or self._authority.may_approve(client, self._asked(proposal))
+    async def _concerns(self, proposal: Proposal, client: str) -> bool:
+        return client == proposal.client or self._authority.may_approve(client, await self._asked(proposal))
 
     async def _is_executed(self, proposal: Proposal) -> bool:
         return await self._ledger.find(proposal.client, proposal.request_id) is not None
 
-    def _require_open(self, proposal: Proposal) -> None:
-        if proposal.rejected_by:
-            raise ProposalClosed("this proposal was rejected")
-        if self._milliseconds() >= proposal.expires:
-            raise ProposalClosed("the time of this proposal is over")
-
     async def _standing(self, proposal: Proposal) -> _Standing:
-        asked = self._asked(proposal)
+        asked = await self._asked(proposal)
         approvals = [one for one in proposal.approvals if self._authority.may_approve(one.client, asked)]
         try:
-            needed = self._authority.approvals_needed(asked, await self._local())
-        except NotAuthorised:
-            # The policy has changed since, or it is not the hour.
+            needed = self._authority.approvals_needed(asked, self._local(await self._catalogue.view()))
+        except ApplianceError:
+            # The policy has changed since, it is not the hour, or the clock has stopped.
             needed = 0
         if await self._is_executed(proposal):
             state = _STATES.PROPOSAL_STATE_EXECUTED
         elif proposal.rejected_by:
             state = _STATES.PROPOSAL_STATE_REJECTED
-        elif self._milliseconds() >= proposal.expires:
+        elif milliseconds_now() >= proposal.expires:
             state = _STATES.PROPOSAL_STATE_EXPIRED
         elif needed and len(approvals) >= needed:
             state = _STATES.PROPOSAL_STATE_APPROVED

@@ -43,7 +43,7 @@ def _first_name(certificate: x509.Certificate) -> str:
     """Return the first subject alternative name if it is a URI or DNS name; else nothing."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return ""
     first = next(iter(names), None)
     return str(first.value) if isinstance(first, x509.UniformResourceIdentifier | x509.DNSName) else ""
@@ -70,14 +70,16 @@ class ClientCertificates:
         self._authorities = frozenset(authority.subject.public_bytes() for authority in authorities)
         self._lists = lists
 
-    def require_good(self, peer: Mapping[str, Sequence[bytes]]) -> None:
+    def require_good(self, peer: Mapping[str, Sequence[bytes]], name: str) -> None:
         """See that a client may be talked to at all.
 
         Args:
             peer: what the library knows of it, as ``context.auth_context()`` gives it.
+            name: what the client is called here, as the library reads it from the certificate.
 
         Raises:
-            ClientUnnamed: its certificate does not begin its alternative names with a URI or DNS name.
+            ClientUnnamed: its certificate does not begin its alternative names with a URI or DNS name, or with another
+                one than it is called by: readers differ about names that hold a NUL, for one.
             CertificateRevoked: it was revoked, has run out since the connection was made, or is not of an authority
                 that is believed now.
             RevocationUnknown: nobody can say whether it was revoked.
@@ -96,5 +98,5 @@ class ClientCertificates:
             raise CertificateRevoked("the authority of the client's certificate is not believed any more")
         if self._lists is not None:
             self._lists.require_good(facts.issuer, facts.serial, now)
-        if not facts.name:
+        if not facts.name or facts.name != name:
             raise ClientUnnamed("the first subject alternative name of the client's certificate is no URI or DNS name")

@@ -41,7 +41,7 @@ class TlsKeeper:
         if settings.revocation_lists is not None:
             self._paths.append(settings.revocation_lists)
         self._fresh: grpc.ServerCertificateConfiguration | None = None
-        self._seen = state_of(self._paths)
+        self._seen = self._refused = state_of(self._paths)
         self._files, self._lists = self._read()
         clients.put(self._files.authorities, self._lists)
 
@@ -70,13 +70,15 @@ class TlsKeeper:
         state = state_of(self._paths)
         if state == self._seen:
             return False
-        self._seen = state
         try:
             files, lists = self._read()
         except ConfigurationInvalid as error:
-            # Half of a change perhaps: certificate and key come one after the other.
-            logger.warning("certificates-refused", detail=str(error))
+            # Half of a change perhaps, or a disk that fails once: it is tried again, and told of once.
+            if state != self._refused:
+                logger.warning("certificates-refused", detail=str(error))
+            self._refused = state
             return False
+        self._seen = state
         if files != self._files:
             self._fresh = _configuration(files)
         self._files, self._lists = files, lists

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtensionOID
 
 from appliance.errors import CertificateRevoked, ConfigurationInvalid, RevocationUnknown
@@ -20,11 +21,30 @@ _SIZE_MAX = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _List:
-    """The list of one authority, with its name."""
+    """A list, with the name of its authority and the key that signed it."""
 
     authority: str
+    signer: bytes
     serials: frozenset[int]
+    last_update: datetime
     next_update: datetime
+
+
+class _OfIssuer:
+    """What all lists of authorities of one name say together.
+
+    A certificate names its authority, not the key: what any list of that name revokes is revoked. Of each key the list
+    that was made last says how long that is believed.
+    """
+
+    def __init__(self, lists: Sequence[_List]) -> None:
+        newest: dict[bytes, _List] = {}
+        for one in lists:
+            if one.signer not in newest or one.last_update > newest[one.signer].last_update:
+                newest[one.signer] = one
+        self.authority = lists[0].authority
+        self.serials: frozenset[int] = frozenset().union(*(one.serials for one in lists))
+        self.next_update = min(one.next_update for one in newest.values())
 
 
 class RevocationLists:
@@ -35,7 +55,7 @@ class RevocationLists:
         grace: how long after its next update a list is believed still.
     """
 
-    def __init__(self, lists: dict[bytes, _List], grace: timedelta) -> None:
+    def __init__(self, lists: Mapping[bytes, _OfIssuer], grace: timedelta) -> None:
         self._lists = lists
         self._grace = grace
 
@@ -53,19 +73,16 @@ class RevocationLists:
             octets = path.read_bytes()
         except OSError as error:
             raise ConfigurationInvalid(f"tls: {path}: {error.strerror}") from None
-        lists: dict[bytes, _List] = {}
+        lists: dict[bytes, list[_List]] = {}
         for part in octets.split(_BEGIN)[1:]:
             try:
                 found = x509.load_pem_x509_crl(_BEGIN + part)
-                issuer, entry = found.issuer.public_bytes(), _read(found, authorities, path)
+                lists.setdefault(found.issuer.public_bytes(), []).append(_read(found, authorities, path))
             except ValueError:
                 raise ConfigurationInvalid(f"tls: {path}: no revocation list in PEM") from None
-            # Of two lists of one authority the later one is meant.
-            if issuer not in lists or entry.next_update > lists[issuer].next_update:
-                lists[issuer] = entry
         if not lists:
             raise ConfigurationInvalid(f"tls: {path}: no revocation list in PEM")
-        return cls(lists, grace)
+        return cls({issuer: _OfIssuer(found) for issuer, found in lists.items()}, grace)
 
     def require_good(self, issuer: bytes, serial: int, now: datetime) -> None:
         """See that a certificate was not revoked.
@@ -105,14 +122,18 @@ def _read(found: x509.CertificateRevocationList, authorities: Sequence[x509.Cert
         raise ConfigurationInvalid(f"tls: {path}: a list does not say when the next one comes")
     return _List(
         authority=found.issuer.rfc4514_string(),
+        signer=authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         serials=frozenset(entry.serial_number for entry in found),
+        last_update=found.last_update_utc,
         next_update=found.next_update_utc,
     )
 
 
 def _is_partial(point: x509.IssuingDistributionPoint) -> bool:
     return bool(
-        point.indirect_crl
+        point.full_name
+        or point.relative_name
+        or point.indirect_crl
         or point.only_contains_ca_certs
         or point.only_contains_attribute_certs
         or point.only_some_reasons

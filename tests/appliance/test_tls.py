@@ -19,6 +19,7 @@ from cryptography import x509
 from keywatt.keys.v1 import keys_pb2
 from keywatt.mandate.v1 import mandate_pb2
 from keywatt.vending.v1 import vending_pb2
+from structlog.testing import capture_logs
 
 from appliance.client.client import ClientError, ClientProfile, KeywattClient
 from appliance.config import TlsSettings
@@ -320,8 +321,8 @@ def test_what_ends_is_told(system: System) -> None:
 # --- the parts by themselves ------------------------------------------------------------------------------------
 
 
-def peer(issued: Issued) -> dict[str, list[bytes]]:
-    return {"x509_pem_cert": [issued.pem]}
+def look(judge: ClientCertificates, issued: Issued, name: str = "a") -> None:
+    judge.require_good({"x509_pem_cert": [issued.pem]}, name)
 
 
 def test_a_certificate_that_runs_out_while_connected_is_refused() -> None:
@@ -329,23 +330,23 @@ def test_a_certificate_that_runs_out_while_connected_is_refused() -> None:
     issued = authority.issue(x509.DNSName("a"), until=now() + HOUR)
     judge = ClientCertificates(lambda: clock[0])
     judge.put((authority.certificate,), None)
-    judge.require_good(peer(issued))
+    look(judge, issued)
     clock[0] += 2 * HOUR
     with pytest.raises(CertificateRevoked, match="run out"):
-        judge.require_good(peer(issued))
+        look(judge, issued)
     for nobody in ({}, {"x509_pem_cert": [b"rubbish"]}):
         with pytest.raises(ClientUnnamed):
-            judge.require_good(nobody)
+            judge.require_good(nobody, "a")
 
 
 def test_an_authority_that_is_no_longer_believed() -> None:
     one, other = Authority("One"), Authority("Other")
-    judge, client = ClientCertificates(), peer(one.issue(x509.DNSName("a")))
+    judge, client = ClientCertificates(), one.issue(x509.DNSName("a"))
     judge.put((one.certificate, other.certificate), None)
-    judge.require_good(client)
+    look(judge, client)
     judge.put((other.certificate,), None)
     with pytest.raises(CertificateRevoked, match="not believed"):
-        judge.require_good(client)
+        look(judge, client)
 
 
 def test_revocation_is_by_issuer_and_serial(tmp_path: Path) -> None:
@@ -358,18 +359,85 @@ def test_revocation_is_by_issuer_and_serial(tmp_path: Path) -> None:
     assert set(lists.next_updates) == {"CN=One", "CN=Other"}
     judge = ClientCertificates()
     judge.put((*authorities, third.certificate), lists)
-    judge.require_good(peer(fine))
-    judge.require_good(peer(other.issue(x509.DNSName("a"))))
+    look(judge, fine, "fine")
+    look(judge, other.issue(x509.DNSName("a")))
     with pytest.raises(CertificateRevoked):
-        judge.require_good(peer(bad))
+        look(judge, bad, "bad")
     with pytest.raises(RevocationUnknown):
-        judge.require_good(peer(third.issue(x509.DNSName("a"))))
-    # Of two lists of one authority the later one counts, wherever it stands.
-    for octets in (one.revoke(until=now()) + one.revoke(bad), one.revoke(bad) + one.revoke(until=now())):
+        look(judge, third.issue(x509.DNSName("a")))
+    # What any list of an authority revokes is revoked, wherever it stands and however long it is believed.
+    early, late = now() + HOUR / 2, now() + 3 * HOUR
+    for octets in (
+        one.revoke(until=late) + one.revoke(bad, until=early),
+        one.revoke(bad, until=early) + one.revoke(until=late),
+        one.revoke(bad, until=late) + one.revoke(until=early),
+    ):
         path.write_bytes(octets)
         judge.put(authorities, RevocationLists.read(path, authorities, HOUR))
         with pytest.raises(CertificateRevoked):
-            judge.require_good(peer(bad))
+            look(judge, bad, "bad")
+
+
+def test_an_authority_with_a_new_key_and_the_old_name(tmp_path: Path) -> None:
+    old, new = Authority("One"), Authority("One")
+    bad = old.issue(x509.DNSName("bad"))
+    path = tmp_path / "crl.pem"
+    path.write_bytes(old.revoke(bad, until=now() + HOUR / 2) + new.revoke(until=now() + 3 * HOUR))
+    judge = ClientCertificates()
+    authorities = (old.certificate, new.certificate)
+    judge.put(authorities, RevocationLists.read(path, authorities, HOUR))
+    with pytest.raises(CertificateRevoked):
+        look(judge, bad, "bad")
+    look(judge, new.issue(x509.DNSName("a")))
+
+
+def test_a_part_of_a_list_is_none(tmp_path: Path) -> None:
+    one = Authority("One")
+    path = tmp_path / "crl.pem"
+    for fields in (
+        {"full_name": [x509.UniformResourceIdentifier("http://one.example/shard-1.crl")]},
+        {"only_contains_ca_certs": True},
+        {"only_some_reasons": frozenset([x509.ReasonFlags.key_compromise])},
+        {"indirect_crl": True},
+    ):
+        path.write_bytes(one.revoke(part=fields))
+        with pytest.raises(ConfigurationInvalid, match="not for all"):
+            RevocationLists.read(path, (one.certificate,), HOUR)
+    path.write_bytes(one.revoke(part={"only_contains_user_certs": True}))
+    RevocationLists.read(path, (one.certificate,), HOUR)
+
+
+@pytest.mark.parametrize("name", ["vendor\0.evil.example", "vendor", "Vendor.example", ""])
+def test_a_name_that_readers_read_otherwise_is_none(name: str) -> None:
+    authority = Authority()
+    judge = ClientCertificates()
+    judge.put((authority.certificate,), None)
+    with pytest.raises(ClientUnnamed):
+        look(judge, authority.issue(x509.DNSName("vendor.example")), name)
+
+
+def test_a_disk_that_fails_once_does_not_hide_a_revocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority()
+    server, bad = authority.issue(*LOCAL, server=True), authority.issue(x509.DNSName("a"))
+    for name, octets in (("c", server.pem), ("k", server.key_pem), ("ca", authority.pem), ("crl", authority.revoke())):
+        (tmp_path / name).write_bytes(octets)
+    paths = [tmp_path / name for name in ("c", "k", "ca", "crl")]
+    settings = TlsSettings(certificate=paths[0], private_key=paths[1], client_ca=paths[2], revocation_lists=paths[3])
+    judge = ClientCertificates()
+    keeper = TlsKeeper(settings, judge)
+    look(judge, bad)
+    (tmp_path / "crl").write_bytes(authority.revoke(bad))
+    with monkeypatch.context() as patch, capture_logs() as lines:
+
+        def fail(self: Path) -> bytes:
+            raise OSError(24, "Too many open files", str(self))
+
+        patch.setattr(Path, "read_bytes", fail)
+        assert [keeper.look() for _ in range(3)] == [False] * 3
+    assert [line["event"] for line in lines] == ["certificates-refused"]
+    assert keeper.look()
+    with pytest.raises(CertificateRevoked):
+        look(judge, bad)
 
 
 def test_lists_that_are_none(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def request(number: int, amount: str = "1.0") -> vending_pb2.IssueCreditTokenReq
 
 def until_in_force(system: System, number: int) -> None:
     end = time.monotonic() + 20
-    while f'"number": {number}' not in system.log("appliance"):
+    wanted = f'"number": {number},'
+    while not any(wanted in line and "policy-in-force" in line for line in system.log("appliance").splitlines()):
         assert time.monotonic() < end, system.log("appliance")[-2000:]
         time.sleep(0.05)
 

@@ -257,5 +257,8 @@ def test_a_book_forgets_what_is_over() -> None:
         book.prune(start)
         with pytest.raises(LimitExceeded):
             book.reserve(charges[0])
-        book.prune(datetime(2026, 11, 29, 12, 1))
+        book.prune(datetime(2026, 11, 29, 12, 59))
+        with pytest.raises(LimitExceeded):
+            book.reserve(charges[0])
+        book.prune(datetime(2026, 11, 29, 13, 1))
     book.reserve(charges[0])

@@ -148,7 +148,7 @@ def test_subjects_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         watch.now += 0.001
         watch.see(meter=number)
     (rule,) = watch.signals._rules
-    assert len(rule._some._events) <= 100
+    assert len(rule._some._counts) <= 100
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -85,7 +86,13 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return Issued(builder.sign(self.key, hashes.SHA256()), key)
 
-    def revoke(self, *revoked: Issued, until: dt.datetime | None = None, delta: bool = False) -> bytes:
+    def revoke(
+        self,
+        *revoked: Issued,
+        until: dt.datetime | None = None,
+        delta: bool = False,
+        part: dict[str, Any] | None = None,
+    ) -> bytes:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.name)
@@ -99,6 +106,17 @@ class Authority:
                 .revocation_date(now() - HOUR)
                 .build()
             )
+        if part is not None:
+            fields: dict[str, Any] = {
+                "full_name": None,
+                "relative_name": None,
+                "only_contains_user_certs": False,
+                "only_contains_ca_certs": False,
+                "only_some_reasons": None,
+                "indirect_crl": False,
+                "only_contains_attribute_certs": False,
+            }
+            builder = builder.add_extension(x509.IssuingDistributionPoint(**(fields | part)), critical=True)
         if delta:
             builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
         return builder.sign(self.key, hashes.SHA256()).public_bytes(PEM)

@@ -117,6 +117,8 @@ proposals = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("rejected_by", Integer),
+    # Executions under way, and those that a crash cut off: nobody rejects it any more.
+    Column("claims", Integer, nullable=False),
     UniqueConstraint("client_id", "request_id", name="proposal_once"),
     Index("proposal_over", "expires_at"),
 )

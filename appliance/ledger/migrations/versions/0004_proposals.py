@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sa.Column("rejected_by", sa.Integer),
+        sa.Column("claims", sa.Integer, nullable=False),
         sa.UniqueConstraint("client_id", "request_id", name="proposal_once"),
     )
     op.create_index("proposal_over", "proposals", ["expires_at"])
