@@ -18,7 +18,7 @@ from appliance.errors import ApplianceError, LedgerUnavailable
 from appliance.ledger.answers import AnswerCipher
 from appliance.ledger.ledger import milliseconds_now
 from appliance.ledger.storage import open as opening
-from appliance.ledger.storage import queries
+from appliance.ledger.storage import proposals, queries
 from appliance.ledger.storage.schema import HEAD
 from appliance.ledger.storage.writing import writing
 
@@ -140,7 +140,9 @@ def purge(
         total += count
         # The appliance's commits come between.
         time.sleep(_PURGE_PAUSE_SECONDS)
-    print(f"{total} requests from before {_show(before)} deleted")
+    with writing(engine).begin() as connection:
+        forgotten = proposals.forget(connection, before)
+    print(f"{total} requests and {forgotten} proposals from before {_show(before)} deleted")
 
 
 @app.command()
