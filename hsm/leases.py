@@ -137,9 +137,13 @@ class LeaseMemory:
             HsmError: the module failed, or the time cannot be written down.
         """
         refusal = ""
+        kept = self.look(session).lease
         try:
-            reason, _ = self.present(session, read_regular(self._folder / FILE, _FILE_MAX))
-            refusal = "" if reason is Reason.OK else reason.name
+            octets = read_regular(self._folder / FILE, _FILE_MAX)
+            # One that a ceremony put into the token since has taken its place.
+            if kept is None or PresentedLease.unpack(octets).lease.number >= kept.number:
+                reason, _ = self.present(session, octets)
+                refusal = "" if reason is Reason.OK else reason.name
         except FileNotFoundError:
             pass
         except FrameInvalid as error:

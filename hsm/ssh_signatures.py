@@ -10,11 +10,13 @@ import base64
 import binascii
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
 from hsm.errors import SignatureUnreadable
 
@@ -200,6 +202,29 @@ def sign(private: Ed25519PrivateKey, namespace: str, message: bytes) -> OfficerS
     """Sign as ``ssh-keygen -Y sign`` does, with a key that is not in a file of OpenSSH's."""
     key = OfficerKey(public=private.public_key().public_bytes_raw())
     return OfficerSignature(key=key, namespace=namespace, signature=private.sign(signed_octets(namespace, message)))
+
+
+def read_private(octets: bytes, ask: Callable[[], str]) -> Ed25519PrivateKey:
+    """Read a private key, PEM (PKCS#8) or OpenSSH's own form.
+
+    Args:
+        octets: of the file.
+        ask: asks for its passphrase, if it has one.
+
+    Raises:
+        SignatureUnreadable: it is no Ed25519 key, or the passphrase is wrong. Nothing of it is told.
+    """
+    load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in octets[:100] else load_pem_private_key
+    try:
+        try:
+            key = load(octets, None)
+        except TypeError:
+            key = load(octets, ask().encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise SignatureUnreadable("this is no private key, or the passphrase is wrong") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise SignatureUnreadable("an officer's key is Ed25519")
+    return key
 
 
 def _base64(text: str) -> bytes:

@@ -13,6 +13,7 @@ from appliance.client import output
 from appliance.client.client import ClientError, ClientProfile, KeywattClient
 
 R = TypeVar("R", bound=Message)
+T = TypeVar("T")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Meter = Annotated[str, typer.Option(help="Meter number (11 or 13 digits) or meter PAN (18 digits).")]
@@ -37,7 +38,7 @@ def meter_of(meter: str, sgc: str, krn: int, ti: str, ea: int, tct: int) -> mete
     )
 
 
-def guarded(work: Callable[[], R]) -> R:
+def guarded(work: Callable[[], T]) -> T:
     """Do it; ends the program with what a person can act on."""
     try:
         return work()

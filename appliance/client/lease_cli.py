@@ -12,8 +12,11 @@ from keywatt.mandate.v1 import mandate_pb2
 
 from appliance.client import output
 from appliance.client.client import KeywattClient
-from appliance.client.command import Json, run
-from hsm.mandate import LEASE_DAYS, LEASE_DAYS_MAX, LEASE_NAMESPACE, Lease, utc_minutes
+from appliance.client.command import Json, guarded, run
+from hsm.errors import HsmError
+from hsm.mandate import LEASE_DAYS, LEASE_DAYS_MAX, LEASE_NAMESPACE, Lease, parse_lease, utc_minutes
+from hsm.ssh_signatures import read_private
+from hsm.ssh_signatures import sign as ssh_sign
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -49,6 +52,25 @@ def text(
 
 
 @app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The lines of the lease.")],
+    key: Annotated[Path, typer.Option(help="Private key, Ed25519: PEM or OpenSSH's own form.")],
+) -> None:
+    """Sign a lease with a key that is in a file; print the signature. Needs no appliance."""
+
+    def work() -> str:
+        lines = _read(file)
+        try:
+            parse_lease(lines)
+            private = read_private(_octets(key), lambda: str(typer.prompt("Passphrase", hide_input=True, err=True)))
+        except HsmError as error:
+            raise ValueError(str(error)) from None
+        return str(ssh_sign(private, LEASE_NAMESPACE, lines.encode()))
+
+    sys.stdout.write(guarded(work))
+
+
+@app.command()
 def renew(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The lines that officers signed.")],
@@ -64,10 +86,15 @@ def renew(
     run(context, json, bring, lambda response: output.show_lease(response.lease))
 
 
-def _read(path: Path) -> str:
+def _octets(path: Path) -> bytes:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return _octets(path).decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: no text") from None

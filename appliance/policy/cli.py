@@ -9,10 +9,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from appliance.errors import ApplianceError
+from appliance.errors import ApplianceError, PolicyUnsigned
 from appliance.policy.difference import difference
 from appliance.policy.document import Policy
 from appliance.policy.signatures import NAMESPACE
+from hsm.errors import HsmError, SignatureUnreadable
+from hsm.ssh_signatures import read_private
+from hsm.ssh_signatures import sign as ssh_sign
 
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Check and sign policies: who may mint what."
@@ -21,7 +24,7 @@ File = Annotated[Path, typer.Argument(metavar="POLICY", help="Policy file (TOML)
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def _fail(error: ApplianceError) -> NoReturn:
+def _fail(error: ApplianceError | HsmError) -> NoReturn:
     sys.stderr.write(f"{error.reason}: {error}\n  {error.hint}\n")
     raise typer.Exit(2)
 
@@ -65,6 +68,22 @@ def text(file: File) -> None:
     policy = _read(file)
     sys.stdout.write(policy.text)
     sys.stderr.write(f"sign it: ssh-keygen -Y sign -n {NAMESPACE} -f KEY FILE; FILE.sig goes beside policy.toml\n")
+
+
+@app.command()
+def sign(
+    file: File,
+    key: Annotated[Path, typer.Option(help="Private key, Ed25519: PEM or OpenSSH's own form.")],
+) -> None:
+    """Sign a policy with a key that is in a file; print the signature. For keys on sticks see text."""
+    policy = _read(file)
+    try:
+        private = read_private(key.read_bytes(), lambda: str(typer.prompt("Passphrase", hide_input=True, err=True)))
+    except OSError as error:
+        _fail(PolicyUnsigned(f"{key}: {error.strerror}"))
+    except SignatureUnreadable as error:
+        _fail(error)
+    sys.stdout.write(str(ssh_sign(private, NAMESPACE, policy.text.encode())))
 
 
 def main() -> None:
