@@ -8,6 +8,7 @@ every entry of the log is canonical and fits into a bundle, whatever names and n
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import atheris
@@ -17,11 +18,14 @@ with atheris.instrument_imports(include=["hsm"]):
     from hsm.errors import FrameInvalid, VendingKeyUnknown
     from hsm.frames import Frame, Kind
     from hsm.keys import KeyReference, VendingKey
+    from hsm.leases import LeaseMemory
     from hsm.log import leaves
     from hsm.log.merkle import Frontier
     from hsm.log.notes import COSIGNATURE, ED25519, VerifierKey
     from hsm.log.policy import WitnessPolicy
     from hsm.log.tiles import ENTRY_MAX
+    from hsm.mandate import Lease, PresentedLease
+    from hsm.officers import Approval
     from hsm.reasons import Reason
     from hsm.recorder import Recorder
     from hsm.requests import IssueItem, KeyChangeItem, Operation, VerifyItem, item_count, pack_request, split_answer
@@ -34,6 +38,11 @@ KEY = VendingKey.from_label(
 )
 
 
+LEASE = PresentedLease(
+    lease=Lease(number=1, valid_from=1, valid_until=2), signatures=[Approval(key=bytes(32), signature=bytes(64))]
+)
+
+
 class StubSession:
     """Stands for the functionality module: knows no key but one, and notes a request that should not have come."""
 
@@ -41,6 +50,9 @@ class StubSession:
 
     def operate(self, operation: Operation, request: bytes, reference: KeyReference | None = None) -> bytes:
         assert request[1] == operation
+        if operation is Operation.PRESENT_LEASE:
+            assert len(request) == 8 + len(LEASE.pack())
+            return request[:8] + Reason.LEASE_NOT_SIGNED.to_bytes(2, "big") + bytes(14)
         assert operation in frames.OPERATION_OF.values()
         if reference is not None and str(reference) != "201457/1":
             raise VendingKeyUnknown("no such key")
@@ -101,6 +113,7 @@ def make_worker() -> Any:
     recorder._session = made._session
     recorder._writer = StubWriter()  # type: ignore[assignment]
     recorder._started = 0
+    recorder._leases = LeaseMemory(Path("/nowhere"), {}, None, lambda *_, **__: None)
     # Nobody ever cosigns: what the rule covers is refused, and the module sees the rest of its batch.
     policy = WitnessPolicy.parse(f"witness w {SIGNER_OF_NONE}\nquorum w\n")
     rule = WitnessRule(tokens=("0.4",), quorum=None, max_age_seconds=1, max_entries=1, after_start=True)
@@ -171,6 +184,7 @@ def seeds() -> list[bytes]:
         new_supply_group_code="201457",
         new_key_revision_number=1,
     )
+    streams.append(bytes([255]) + Frame(kind=Kind.LEASE, correlation=9, body=LEASE.pack()).pack())
     for kind, operation, item in (
         (Kind.ISSUE, Operation.ISSUE, IssueItem(token_class=0, subclass=0, value=-256, pan="600727000000000009")),
         (Kind.ISSUE, Operation.ISSUE, IssueItem(token_class=0, subclass=4, value=256, pan="600727000000000009")),
