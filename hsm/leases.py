@@ -9,12 +9,14 @@ issued some seconds of that time are spent on the disk; a start begins with what
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from hsm.errors import FrameInvalid, LogUnavailable
+from hsm.errors import FrameInvalid, LogUnavailable, ModuleFault
 from hsm.log import leaves
 from hsm.log.durable import replace_file
 from hsm.log.errors import LeafInvalid, LogDamaged
@@ -27,7 +29,8 @@ from hsm.session import ModuleSession
 FILE = "lease"
 """Beside the log: the item that was presented last."""
 SPENT = "lease-time"
-"""Beside the log: seconds since 1970 UTC that may have been used up."""
+"""Beside the log: the greatest number, and how late it is (``LeaseTime``)."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MILLISECONDS = 60_000
 _FILE_MAX = 64 * 1024
 _BACKWARD_SECONDS = 600
@@ -39,6 +42,47 @@ _ISSUING = frozenset({Operation.ISSUE, Operation.KEY_CHANGE})
 
 def _uptime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTime:
+    """What is durable of a lease: written as one, before anything is issued under it.
+
+    Args:
+        number: the greatest that was ever in force.
+        now: seconds since 1970 UTC when it was written.
+        uptime: of the machine, at that moment.
+        boot: which start of the machine it was.
+    """
+
+    number: int
+    now: float
+    uptime: float
+    boot: str
+
+    def pack(self) -> bytes:
+        """Return its line."""
+        return f"{self.number} {self.now:.3f} {self.uptime:.3f} {self.boot}\n".encode()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Read the file; None if there is none. Raises OSError or ValueError."""
+        try:
+            words = read_regular(folder / SPENT, 256).decode("ascii").split()
+        except FileNotFoundError:
+            return None
+        if len(words) != 4 or not all(math.isfinite(float(word)) for word in words[:3]):
+            raise ValueError("lease-time is not what a worker writes")
+        return cls(number=int(words[0]), now=float(words[1]), uptime=float(words[2]), boot=words[3])
+
+    def floor(self, uptime: float, boot: str) -> float:
+        """Return how late it is at the least: to the second while the machine runs, else what may have been used."""
+        return self.now + uptime - self.uptime if boot == self.boot else self.now + _AHEAD_SECONDS
+
+
+def boot_id() -> str:
+    """Return which start of the machine this is."""
+    return _BOOT_ID.read_text("ascii").strip()
 
 
 class LeaseClock:
@@ -60,6 +104,11 @@ class LeaseClock:
     def put(self, seconds: float) -> None:
         """Begin anew at a time."""
         self._anchor, self._anchor_uptime = seconds, self._uptime()
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the machine started."""
+        return self._uptime()
 
     @property
     def now(self) -> float:
@@ -86,6 +135,7 @@ class LeaseMemory:
         last: the last entry of the log when it was opened.
         log: writes a line of the worker's own log.
         clock: makes a clock from what is known to have passed.
+        boot: tells which start of the machine this is.
     """
 
     def __init__(
@@ -95,6 +145,7 @@ class LeaseMemory:
         last: bytes | None,
         log: Callable[..., None],
         clock: Callable[[float], LeaseClock] = LeaseClock,
+        boot: Callable[[], str] = boot_id,
     ) -> None:
         """Begin with what was durable; raises LogDamaged."""
         self._folder = folder
@@ -103,13 +154,18 @@ class LeaseMemory:
         self._again_at = 0.0
         kept = facts.get("lease", {})
         try:
-            self.number = int(kept.get("number", 0))
-            floor = max(60.0 * int(kept.get("latest", 0)), _spent(folder))
+            self._boot = boot()
+            self._clock = clock(60.0 * int(kept.get("latest", 0)))
+            durable = LeaseTime.read(folder)
+            self.number = max(int(kept.get("number", 0)), 0 if durable is None else durable.number)
+            floors = [] if durable is None else [durable.floor(self._clock.uptime, self._boot)]
             if last is not None:
-                floor = max(floor, leaves.decode(last)["time"] / 1000)
+                floors.append(leaves.decode(last)["time"] / 1000)
+        except OSError as error:
+            raise LogDamaged(f"{SPENT}: {error.strerror}") from None
         except (TypeError, ValueError, AttributeError, LeafInvalid):
             raise LogDamaged("state.json, lease-time or the last entry is not what a writer leaves") from None
-        self._clock = clock(floor)
+        self._clock.put(max([self._clock.now, *floors]))
         self._spent = 0.0
         self._lease: Lease | None = None
 
@@ -120,10 +176,10 @@ class LeaseMemory:
     def present(self, session: ModuleSession, octets: bytes) -> tuple[Reason, PresentedLease]:
         """Present a lease to the module; a new one begins the count of time anew. Raises HsmError."""
         item = PresentedLease.unpack(octets)
-        is_new = item.lease.number > self.number
+        if item.lease.number < self.number:
+            return Reason.LEASE_OUTDATED, item
         # What the caller says of the time is not believed: it is known here.
-        latest = 0 if is_new else int(self._clock.now // 60)
-        item = PresentedLease(lease=item.lease, signatures=item.signatures, latest=latest)
+        item = replace(item, latest=int(self._clock.now // 60), is_new=item.lease.number > self.number)
         answer = session.operate(Operation.PRESENT_LEASE, pack_request(Operation.PRESENT_LEASE, [item]))
         reason = CheckValue.unpack(answer[HEADER_LENGTH:]).reason
         if reason is Reason.OK:
@@ -180,14 +236,18 @@ class LeaseMemory:
         """Learn what the module has now; a lease with a greater number says anew what time it is.
 
         Raises:
-            HsmError: the module failed, or the time cannot be written down.
+            ModuleFault: the module failed, or what is new cannot be written down: this worker must end.
         """
         mandate = mandate_of(session)
         self._lease = mandate.lease
         if mandate.lease is not None and mandate.lease.number > self.number:
             self.number = mandate.lease.number
             self._clock.put(60.0 * mandate.lease.valid_from)
-            self._spend(self._clock.now + _AHEAD_SECONDS)
+            try:
+                self._spend()
+            except LogUnavailable as error:
+                # Else it would count as new once more, and its time begin anew, whenever a worker starts.
+                raise ModuleFault(str(error)) from error
         return mandate
 
     def refuses(self, operation: Operation) -> Reason | None:
@@ -211,29 +271,22 @@ class LeaseMemory:
         if self._clock.is_behind:
             return Reason.LEASE_CLOCK
         if now >= self._spent:
-            self._spend(now + _AHEAD_SECONDS)
+            self._spend()
         return None
 
     def _keep(self) -> None:
         """Write down, once in a while, how late it is, though nothing is issued. Raises LogUnavailable."""
-        if self._lease is not None and (now := self._clock.now) >= self._spent + _IDLE_SECONDS:
-            self._spend(now)
+        if self._lease is not None and self._clock.now >= self._spent + _IDLE_SECONDS:
+            self._spend()
 
-    def _spend(self, seconds: float) -> None:
+    def _spend(self) -> None:
+        now = self._clock.now
+        durable = LeaseTime(number=self.number, now=now, uptime=self._clock.uptime, boot=self._boot)
         try:
-            replace_file(self._folder / SPENT, f"{int(seconds)}\n".encode())
+            replace_file(self._folder / SPENT, durable.pack())
         except OSError as error:
             raise LogUnavailable(f"the time of the lease cannot be written: {error.strerror}") from error
-        self._spent = int(seconds)
-
-
-def _spent(folder: Path) -> float:
-    try:
-        return float(int(read_regular(folder / SPENT, 64)))
-    except FileNotFoundError:
-        return 0.0
-    except OSError as error:
-        raise LogDamaged(f"{SPENT}: {error.strerror}") from None
+        self._spent = now + _AHEAD_SECONDS
 
 
 def mandate_of(session: ModuleSession) -> Mandate:
@@ -249,5 +302,5 @@ def said_of(item: PresentedLease) -> dict[str, object]:
         "from": lease.valid_from * _MILLISECONDS,
         "until": lease.valid_until * _MILLISECONDS,
         "keys": [one.key.hex() for one in item.signatures],
-        "presented": hashlib.sha256(PresentedLease(lease=lease, signatures=item.signatures).pack()).hexdigest(),
+        "presented": hashlib.sha256(replace(item, latest=0, is_new=False).pack()).hexdigest(),
     }

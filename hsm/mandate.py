@@ -19,7 +19,7 @@ LEASE_DAYS_MAX = 92
 
 _SET_LEASE = struct.Struct(">QQQ8x")
 _SET_POLICY = struct.Struct(">Q32s8x")
-_PRESENT = struct.Struct(f">QQQB7xQ{OFFICERS_MAX * 104}s")
+_PRESENT = struct.Struct(f">QQQBB6xQ{OFFICERS_MAX * 104}s")
 _MANDATE = struct.Struct(">HB5xQQQQ32sQ")
 _HEAD = "keywatt lease 1"
 _TEXT = re.compile(
@@ -90,12 +90,14 @@ class PresentedLease:
     Args:
         lease: what they signed.
         signatures: as approvals are handed in; at most sixteen.
-        latest: a minute since 1970 UTC that is known to have passed; 0 for none.
+        latest: a minute since 1970 UTC that is known to have passed; 0 for none. Officers' terms are judged by it too.
+        is_new: whether the lease's own time begins anew, with its beginning.
     """
 
     lease: Lease
     signatures: Sequence[Approval]
     latest: int = 0
+    is_new: bool = False
 
     def pack(self) -> bytes:
         """Return the item; raises FrameInvalid for more signatures than a token has officers."""
@@ -105,7 +107,13 @@ class PresentedLease:
         signatures = b"".join(one.pack() for one in self.signatures)
         try:
             return _PRESENT.pack(
-                lease.number, lease.valid_from, lease.valid_until, len(self.signatures), self.latest, signatures
+                lease.number,
+                lease.valid_from,
+                lease.valid_until,
+                len(self.signatures),
+                self.is_new,
+                self.latest,
+                signatures,
             )
         except struct.error as error:
             raise FrameInvalid("a lease has numbers of 64 bits") from error
@@ -115,13 +123,14 @@ class PresentedLease:
         """Read an item; raises FrameInvalid."""
         if len(octets) != _PRESENT.size:
             raise FrameInvalid("a lease has the wrong length")
-        number, since, until, count, latest, signatures = _PRESENT.unpack(octets)
-        if count > OFFICERS_MAX:
-            raise FrameInvalid("a lease has more signatures than a token has officers")
+        number, since, until, count, is_new, latest, signatures = _PRESENT.unpack(octets)
+        if count > OFFICERS_MAX or is_new > 1:
+            raise FrameInvalid("a lease has more signatures than a token has officers, or flags that there are not")
         return cls(
             lease=Lease(number=number, valid_from=since, valid_until=until),
             signatures=[Approval.unpack(signatures[104 * at : 104 * at + 104]) for at in range(count)],
             latest=latest,
+            is_new=bool(is_new),
         )
 
 

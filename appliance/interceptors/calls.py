@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -71,7 +71,7 @@ class Calls:
                 response_serializer=handler.response_serializer,
             )
         return grpc.stream_stream_rpc_method_handler(
-            self._stream(method, _reading_all(read, handler.stream_stream)),
+            self._stream(method, _reading_all(read, handler.stream_stream, self._require_client)),
             response_serializer=handler.response_serializer,
         )
 
@@ -129,8 +129,16 @@ def _reading(read: Callable[[bytes], Any], inner: Callable[[Any, Any], Any]) -> 
     return lambda octets, context: inner(read_request(read, octets), context)
 
 
-def _reading_all(read: Callable[[bytes], Any], inner: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    return lambda stream, context: inner(read_requests(read, stream), context)
+def _reading_all(
+    read: Callable[[bytes], Any], inner: Callable[[Any, Any], Any], require: Callable[[Any], None]
+) -> Callable[[Any, Any], Any]:
+    async def checked(stream: AsyncIterable[bytes], context: Any) -> AsyncIterator[bytes]:
+        async for octets in stream:
+            # A stream lasts: who was revoked meanwhile has no work done.
+            require(context)
+            yield octets
+
+    return lambda stream, context: inner(read_requests(read, checked(stream, context)), context)
 
 
 class _Registry:

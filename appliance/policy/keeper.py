@@ -22,6 +22,7 @@ logger = structlog.get_logger("keywatt.appliance")
 FILE = "policy.toml"
 _MARK = "policy"
 _LOOK_SECONDS = 1.0
+_State = tuple[tuple[int, int], tuple[tuple[str, int, int], ...]]
 
 
 class PolicyKeeper:
@@ -39,7 +40,8 @@ class PolicyKeeper:
         self._client = client
         self._ledger = ledger
         self._authority = authority
-        self._seen: tuple[int, tuple[tuple[str, int, int], ...]] = (0, ())
+        self._seen: _State | None = None
+        self._told: tuple[_State, str] | None = None
 
     async def load(self) -> None:
         """Put the policy of the folder in force.
@@ -49,7 +51,6 @@ class PolicyKeeper:
             HsmError: the module does not say who its officers are.
             LedgerUnavailable: nobody can say whether it is outdated.
         """
-        self._seen = self._state()
         policy = Policy.read(self._folder / FILE)
         status = await self._client.status()
         if policy.module != status.module_id:
@@ -94,9 +95,9 @@ class PolicyKeeper:
             return []
         return signatures.require(policy, signatures.read_all(self._folder), officers, int(time.time() // 60))
 
-    def _state(self) -> tuple[int, tuple[tuple[str, int, int], ...]]:
-        # A ceremony gives the module another token store, and may have put a policy in force with it.
-        generation = self._client.generation
+    def _state(self) -> _State:
+        # A ceremony gives the module another token store, and may have put a policy in force with it; so may a restart.
+        generation = (self._client.connections, self._client.generation)
         try:
             entries = [(path.name, path.stat()) for path in sorted(self._folder.iterdir())]
         except OSError:
@@ -107,12 +108,26 @@ class PolicyKeeper:
         """Look for another policy, for ever; what is wrong with it is in the log, and changes nothing."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            if self._state() == self._seen:
-                continue
-            try:
-                await self.load()
-            except (ApplianceError, HsmError) as error:
-                # A sentence, no traceback: it is the operator who reads it.
-                logger.warning("policy-refused", reason=error.reason, detail=str(error))
-            except Exception as error:  # noqa: BLE001 - whoever watches must go on watching
-                logger.warning("policy-refused", reason="UNKNOWN", detail=type(error).__name__)
+            await self.look()
+
+    async def look(self) -> None:
+        """Look once; what may pass by itself is tried again at the next look, and told of once."""
+        state = self._state()
+        if state == self._seen:
+            return
+        try:
+            await self.load()
+            self._seen = state
+        except (PolicyInvalid, PolicyUnsigned, PolicyOutdated) as error:
+            self._seen = state
+            self._refuse(state, error.reason, str(error))
+        except (ApplianceError, HsmError) as error:
+            self._refuse(state, error.reason, str(error))
+        except Exception as error:  # noqa: BLE001 - whoever watches must go on watching
+            self._refuse(state, "UNKNOWN", type(error).__name__)
+
+    def _refuse(self, state: _State, reason: str, detail: str) -> None:
+        # A sentence, no traceback: it is the operator who reads it.
+        if self._told != (state, reason):
+            logger.warning("policy-refused", reason=reason, detail=detail)
+        self._told = (state, reason)

@@ -55,12 +55,17 @@ class _Recent:
             found[-1][1] -= 1
             if not found[-1][1]:
                 found.pop()
+            if not found:
+                # Else what was refused would push out what was issued.
+                del self._counts[subject]
 
     def count(self, subject: str, now: float) -> int:
         found = self._counts.get(subject)
         if found is None:
             return 0
         self._drop(found, int(now / self._slot))
+        if not found:
+            del self._counts[subject]
         return sum(count for _, count in found)
 
     @staticmethod

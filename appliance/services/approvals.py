@@ -15,8 +15,10 @@ from appliance import clock
 from appliance.client import request_ids as fresh_ids
 from appliance.errors import (
     ApplianceError,
+    ApprovalRequired,
     FieldInvalid,
     FieldMissing,
+    LedgerUnavailable,
     NotAuthorised,
     PageTokenInvalid,
     ProposalClosed,
@@ -167,11 +169,15 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         if await self._is_executed(proposal):
             # What was issued is given again.
             return forms.answer(proposal.method, await self._issue(wanted))
-        # From here on nobody rejects it; whether it may be issued is judged with all the rest.
+        await self._require_approved(proposal)
+        # From here on nobody rejects it; whether it may be issued is judged once more, with all the rest.
         if not await self._proposals.claim(proposal.id):
             raise ProposalClosed("this proposal was rejected, or its time is over")
         try:
             answer = await self._issue(wanted)
+        except LedgerUnavailable:
+            # It may have been issued: then it is too late to reject it.
+            raise
         except Exception:
             await self._proposals.give_back(proposal.id)
             raise
@@ -224,6 +230,17 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         checked = submission(trial, client, None)
         checked.approvers = None
         await self._issue(checked)
+
+    async def _require_approved(self, proposal: Proposal) -> None:
+        """See that nobody who has not enough approvals takes the possibility to reject it away."""
+        standing = await self._standing(proposal)
+        if standing.state in (_STATES.PROPOSAL_STATE_REJECTED, _STATES.PROPOSAL_STATE_EXPIRED):
+            raise ProposalClosed("this proposal was rejected, or its time is over")
+        # Not to be had at all, any more, is another refusal than too few approvals.
+        local = self._local(await self._catalogue.view())
+        needed, found = self._authority.approvals_needed(await self._asked(proposal), local), len(standing.approvals)
+        if found < needed:
+            raise ApprovalRequired("others must approve this", needed=str(needed), found=str(found))
 
     async def _issue(self, wanted: Submission) -> bytes:
         (outcome,) = await self._pipeline.submit([wanted])

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from appliance.errors import CertificateRevoked, ClientUnnamed
 from appliance.tls.revocation import RevocationLists
 
 _PEM = "x509_pem_cert"
+_CERTIFICATES_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,7 @@ class _Facts:
     name: str
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=_CERTIFICATES_MAX)
 def _facts(pem: bytes) -> _Facts:
     certificate = x509.load_pem_x509_certificate(pem)
     return _Facts(
@@ -62,12 +64,14 @@ class ClientCertificates:
 
     def __init__(self, now: Callable[[], datetime] = _now) -> None:
         self._now = now
-        self._authorities: frozenset[bytes] = frozenset()
+        self._authorities: tuple[x509.Certificate, ...] = ()
+        self._believed: dict[bytes, bool] = {}
         self._lists: RevocationLists | None = None
 
     def put(self, authorities: Sequence[x509.Certificate], lists: RevocationLists | None) -> None:
         """Put authorities and their revocation lists in force, from the next call on; None for no lists."""
-        self._authorities = frozenset(authority.subject.public_bytes() for authority in authorities)
+        self._authorities = tuple(authorities)
+        self._believed = {}
         self._lists = lists
 
     def require_good(self, peer: Mapping[str, Sequence[bytes]], name: str) -> None:
@@ -94,9 +98,28 @@ class ClientCertificates:
         now = self._now()
         if now > facts.not_after:
             raise CertificateRevoked("the client's certificate has run out")
-        if facts.issuer not in self._authorities:
+        if not self._believes(pem[0]):
             raise CertificateRevoked("the authority of the client's certificate is not believed any more")
         if self._lists is not None:
             self._lists.require_good(facts.issuer, facts.serial, now)
         if not facts.name or facts.name != name:
             raise ClientUnnamed("the first subject alternative name of the client's certificate is no URI or DNS name")
+
+    def _believes(self, pem: bytes) -> bool:
+        """Tell whether an authority that is believed now has signed a certificate; by its key, not by its name."""
+        believed = self._believed
+        found = believed.get(pem)
+        if found is None:
+            if len(believed) >= _CERTIFICATES_MAX:
+                believed.clear()
+            certificate = x509.load_pem_x509_certificate(pem)
+            found = believed[pem] = any(_has_signed(authority, certificate) for authority in self._authorities)
+        return found
+
+
+def _has_signed(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True

@@ -82,6 +82,10 @@ class RevocationLists:
                 raise ConfigurationInvalid(f"tls: {path}: no revocation list in PEM") from None
         if not lists:
             raise ConfigurationInvalid(f"tls: {path}: no revocation list in PEM")
+        for authority in authorities:
+            found_of = lists.get(authority.subject.public_bytes(), [])
+            if found_of and _key_of(authority) not in {one.signer for one in found_of}:
+                raise ConfigurationInvalid(f"tls: {path}: an authority has another key of its name, and no list of it")
         return cls({issuer: _OfIssuer(found) for issuer, found in lists.items()}, grace)
 
     def require_good(self, issuer: bytes, serial: int, now: datetime) -> None:
@@ -105,6 +109,10 @@ class RevocationLists:
         return {found.authority: found.next_update for found in self._lists.values()}
 
 
+def _key_of(authority: x509.Certificate) -> bytes:
+    return authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
 def _read(found: x509.CertificateRevocationList, authorities: Sequence[x509.Certificate], path: Path) -> _List:
     for authority in authorities:
         public = authority.public_key()
@@ -122,7 +130,7 @@ def _read(found: x509.CertificateRevocationList, authorities: Sequence[x509.Cert
         raise ConfigurationInvalid(f"tls: {path}: a list does not say when the next one comes")
     return _List(
         authority=found.issuer.rfc4514_string(),
-        signer=authority.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        signer=_key_of(authority),
         serials=frozenset(entry.serial_number for entry in found),
         last_update=found.last_update_utc,
         next_update=found.next_update_utc,

@@ -131,17 +131,17 @@ def test_the_officers_next_lease_says_what_time_it_is(thief: Thief) -> None:
 
 
 def test_killing_the_worker_again_and_again_gains_nothing(thief: Thief) -> None:
-    """With the clock at rest each life begins with what the last one spent."""
+    """Each life goes on with the time of the last one, to the second; none runs ahead."""
     spent = Path(thief.desk.system.state) / "audit" / "lease-time"
     values = []
     for _ in range(4):
         assert thief.ask() == "OK"
-        values.append(int(spent.read_text()))
+        values.append(float(spent.read_text().split()[1]))
         worker = thief.desk.system.kill_worker()
         while thief.desk.system.worker_pid == worker or thief.ask() not in ("OK", "LEASE_OVER"):
             pass
     assert values == sorted(set(values))
-    assert values[-1] - values[0] >= 30
+    assert abs(values[-1] - time.time()) < 60
 
 
 def test_a_token_that_has_a_lease_from_a_ceremony_is_bound_as_well(thief: Thief) -> None:

@@ -29,14 +29,21 @@ def lease(number: int = 1, since: int = -1, until: int = DAY) -> Lease:
     return Lease(number=number, valid_from=now() + since, valid_until=now() + until)
 
 
-def signed(item: Lease, *people: Person, latest: int = 0, text: str = "", namespace: str = LEASE_NAMESPACE) -> bytes:
+def signed(
+    item: Lease,
+    *people: Person,
+    latest: int = 0,
+    is_new: bool = True,
+    text: str = "",
+    namespace: str = LEASE_NAMESPACE,
+) -> bytes:
     lines = text or item.text(MODULE)
     signatures = [person.sign(lines, namespace) for person in people]
     approvals = [
         Approval(key=one.key.public, signature=one.signature, flags=one.flags, counter=one.counter)
         for one in signatures
     ]
-    return PresentedLease(lease=item, signatures=approvals, latest=latest).pack()
+    return PresentedLease(lease=item, signatures=approvals, latest=latest, is_new=is_new).pack()
 
 
 class _Octets:
@@ -186,6 +193,23 @@ def test_officers_count_within_their_terms_only(lab: Lab) -> None:
         assert present(session, signed(lease(), ALICE, BOB)) is Reason.OK
 
 
+def test_terms_of_officers_are_judged_by_what_is_known_of_the_time(lab: Lab) -> None:
+    """The clock was set back to when somebody was an officer still: what the caller knows to have passed counts."""
+    past = Person.make("Past", 44, valid_until=now() + 30)
+    lab.configure("ceremony")
+    with lab.session() as session:
+        ceremony = Ceremony(session)
+        ceremony.make_audit_key()
+        enrol(ceremony, officers(ALICE, BOB, past), ALICE, BOB)
+    lab.configure("online")
+    with lab.session() as session:
+        assert present(session, signed(lease(), ALICE, past, latest=now() + 40)) is Reason.LEASE_NOT_SIGNED
+        assert present(session, signed(lease(), ALICE, BOB, latest=now() + 40)) is Reason.OK
+        # A new lease begins the count anew: it is not bound by that.
+        assert issued(session) is Reason.OK
+        assert present(session, signed(lease(2), ALICE, past, latest=now() + 20)) is Reason.OK
+
+
 def test_as_many_sign_as_the_token_says_for_leases(lab: Lab) -> None:
     lab.configure("ceremony")
     with lab.session() as session:
@@ -224,7 +248,16 @@ def test_a_lease_that_is_none(session: ModuleSession, item: Lease) -> None:
 
 def test_octets_that_are_no_lease(session: ModuleSession) -> None:
     good = signed(lease(), ALICE, BOB)
-    for place, octet in ((24, 17), (25, 1), (31, 1), (32, 0x80), (40 + 37, 1), (40 + 2 * 104, 1), (len(good) - 1, 1)):
+    for place, octet in (
+        (24, 17),
+        (25, 2),
+        (26, 1),
+        (31, 1),
+        (32, 0x80),
+        (40 + 37, 1),
+        (40 + 2 * 104, 1),
+        (len(good) - 1, 1),
+    ):
         wrong = bytearray(good)
         wrong[place] = octet
         assert present(session, bytes(wrong)) is Reason.REQUEST_MALFORMED
@@ -238,12 +271,12 @@ def test_a_token_without_officers_takes_no_lease(lab: Lab) -> None:
 
 def test_a_clock_behind_what_is_known_issues_nothing(session: ModuleSession) -> None:
     item = lease()
-    assert present(session, signed(item, ALICE, BOB, latest=now() + 8)) is Reason.OK
+    assert present(session, signed(item, ALICE, BOB, latest=now() + 8, is_new=False)) is Reason.OK
     assert issued(session) is Reason.OK
-    assert present(session, signed(item, ALICE, BOB, latest=now() + 60)) is Reason.OK
+    assert present(session, signed(item, ALICE, BOB, latest=now() + 60, is_new=False)) is Reason.OK
     assert issued(session) is Reason.LEASE_CLOCK
     # The same lease does not bring the time back; the officers' next one does.
-    assert present(session, signed(item, ALICE, BOB, latest=0)) is Reason.OK
+    assert present(session, signed(item, ALICE, BOB, latest=0, is_new=False)) is Reason.OK
     assert issued(session) is Reason.LEASE_CLOCK
     assert present(session, signed(lease(2), ALICE, BOB, latest=0)) is Reason.OK
     assert issued(session) is Reason.OK

@@ -35,6 +35,7 @@ class Module:
         self.profile = profile
         self.needed = needed
         self.generation = 0
+        self.connections = 1
         self.held = Mandate(lease_required=False, lease=None, policy_number=0, policy_digest=bytes(32), latest=0)
 
     async def status(self) -> ModuleStatus:

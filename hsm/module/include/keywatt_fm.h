@@ -351,9 +351,9 @@ enum kw_ceremony_kind {
  * KW_OP_MANDATE: reason (2), whether a lease is required (1), zero (5), lease in force (24), policy (40), the latest
  * minute known (8, since 1970 UTC).
  *
- * Present-lease item: lease, number of signatures (1), zero (7), the latest minute that the caller knows of (8, since
- * 1970 UTC, or 0), then 16 signatures as approve items (104 each), those beyond the number zero. Signed with namespace
- * "lease@keywatt.dev" are the lines
+ * Present-lease item: lease, number of signatures (1), whether its time begins anew (1), zero (6), the latest minute
+ * that the caller knows of (8, since 1970 UTC, or 0; officers' terms are judged by it), then 16 signatures as approve
+ * items (104 each), those beyond the number zero. Signed with namespace "lease@keywatt.dev" are the lines
  *
  *     keywatt lease 1 / module ID / number N / from YYYY-MM-DDTHH:MM / until YYYY-MM-DDTHH:MM
  *
@@ -371,7 +371,8 @@ enum kw_ceremony_kind {
 #define KW_SET_POLICY_ITEM_LEN 48
 #define KW_MANDATE_ANSWER_LEN (8 + KW_MANDATE_LEN + 8)
 #define KW_PRESENT_COUNT 24
-#define KW_PRESENT_ZERO 25 /* 7 */
+#define KW_PRESENT_ANEW 25
+#define KW_PRESENT_ZERO 26 /* 6 */
 #define KW_PRESENT_LATEST 32
 #define KW_PRESENT_SIGNATURES 40
 #define KW_PRESENT_ITEM_LEN (KW_PRESENT_SIGNATURES + KW_OFFICERS_MAX * KW_APPROVE_ITEM_LEN)

@@ -54,10 +54,10 @@ static int text_of(const struct kw_module *module, const struct kw_lease *lease,
 }
 
 /* Whether this is the signature of an officer within the term; `place` is the officer's. */
-static CK_RV judge(struct kw_module *module, const uint8_t *item, const char *text, size_t length, int *place)
+static CK_RV judge(struct kw_module *module, const uint8_t *item, const char *text, size_t length, uint64_t now,
+                   int *place)
 {
     bool genuine = false;
-    uint64_t now = kw_lease_minute(module);
     *place = kw_officers_find(&module->officers, item);
     if (*place < 0)
         return CKR_OK;
@@ -76,6 +76,7 @@ static CK_RV count_signers(struct kw_module *module, const struct kw_lease *leas
                            unsigned *signers)
 {
     bool signed_by[KW_OFFICERS_MAX] = {false};
+    uint64_t latest = kw_get(item + KW_PRESENT_LATEST, 8), now = kw_lease_minute(module);
     char text[TEXT_MAX];
     int length = text_of(module, lease, text, sizeof text), place;
     *signers = 0;
@@ -83,7 +84,7 @@ static CK_RV count_signers(struct kw_module *module, const struct kw_lease *leas
         return CKR_GENERAL_ERROR;
     for (unsigned i = 0; i < item[KW_PRESENT_COUNT]; i++) {
         const uint8_t *one = item + KW_PRESENT_SIGNATURES + i * (size_t)KW_APPROVE_ITEM_LEN;
-        CK_RV rv = judge(module, one, text, (size_t)length, &place);
+        CK_RV rv = judge(module, one, text, (size_t)length, latest > now ? latest : now, &place);
         if (rv != CKR_OK)
             return rv;
         if (place < 0 || signed_by[place])
@@ -98,7 +99,7 @@ static bool well_formed(const uint8_t *item)
 {
     unsigned count = item[KW_PRESENT_COUNT];
     const uint8_t *signatures = item + KW_PRESENT_SIGNATURES;
-    if (count > KW_OFFICERS_MAX || !kw_all_zero(item + KW_PRESENT_ZERO, 7))
+    if (count > KW_OFFICERS_MAX || item[KW_PRESENT_ANEW] > 1 || !kw_all_zero(item + KW_PRESENT_ZERO, 6))
         return false;
     for (unsigned i = 0; i < count; i++)
         if (!kw_all_zero(signatures + i * (size_t)KW_APPROVE_ITEM_LEN + KW_APPROVE_ZERO, 3))
@@ -125,8 +126,9 @@ CK_RV kw_present_lease(struct kw_module *module, const uint8_t *item, uint8_t *a
         reason = KW_R_LEASE_NOT_SIGNED;
     if (rv == CKR_OK && reason == KW_OK) {
         /* Officers sign when a lease begins: a new one says anew what time it is, after a clock that ran ahead. */
-        if (lease.number != mandate->lease.number || latest > kw_lease_minute(module)) {
-            mandate->anchor_utc = (int64_t)latest * 60;
+        bool anew = item[KW_PRESENT_ANEW];
+        if (anew || latest > kw_lease_minute(module)) {
+            mandate->anchor_utc = anew ? 0 : (int64_t)latest * 60;
             mandate->anchor_boot = seconds_of(CLOCK_BOOTTIME);
         }
         mandate->lease = lease;
