@@ -42,6 +42,7 @@ class PolicyKeeper:
         self._authority = authority
         self._seen: _State | None = None
         self._told: tuple[_State, str] | None = None
+        self._found = b""
 
     async def load(self) -> None:
         """Put the policy of the folder in force.
@@ -57,7 +58,8 @@ class PolicyKeeper:
             raise PolicyInvalid(f"policy {policy.number} is for module {policy.module}, this is {status.module_id}")
         before = self._authority.policy
         changes = [] if before is None else difference(before, policy)
-        if before is not None and policy.digest != before.digest:
+        if before is not None and policy.digest not in (before.digest, self._found):
+            self._found = policy.digest
             # Said before anything of it is in force, and also if it never is.
             logger.warning("policy-found", number=policy.number, digest=policy.digest.hex(), changes=changes)
         names = await self._signers(policy, status)

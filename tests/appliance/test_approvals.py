@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 import pytest
 from keywatt.approval.v1 import approval_pb2
 from keywatt.type.v1 import meter_pb2
@@ -218,6 +220,33 @@ def test_rejected_is_rejected(table: Table) -> None:
     own = table.propose(tamper(9))
     table.call("engineer", "RejectIssuance", proposal_id=own.proposal_id)
     assert table.state(own).rejected_by == "engineer"
+
+
+def test_who_has_no_approval_does_not_take_the_veto_away(table: Table) -> None:
+    """Executing again and again, answered or cut off, does not keep others from rejecting."""
+    proposal = table.propose(tamper(60))
+    ends = threading.Event()
+
+    def hammer() -> None:
+        with KeywattClient(table.profiles["engineer"]) as asked:
+            wanted = approval_pb2.ExecuteIssuanceRequest(proposal_id=proposal.proposal_id)
+            while not ends.is_set():
+                for timeout in (5, 0.001, 0.002):
+                    with contextlib.suppress(grpc.RpcError):
+                        asked.approval.ExecuteIssuance(wanted, timeout=timeout)
+
+    threads = [threading.Thread(target=hammer) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    try:
+        rejected = table.call("second", "RejectIssuance", proposal_id=proposal.proposal_id).proposal
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join(20)
+    assert rejected.state == STATE.PROPOSAL_STATE_REJECTED
+    assert refused(table.execute, proposal) == "PROPOSAL_CLOSED"
 
 
 def test_what_need_not_be_approved_is_not_proposed(table: Table) -> None:

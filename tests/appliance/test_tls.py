@@ -391,6 +391,31 @@ def test_an_authority_with_a_new_key_and_the_old_name(tmp_path: Path) -> None:
     look(judge, new.issue(x509.DNSName("a")))
 
 
+def test_every_key_of_a_listed_name_has_a_list(tmp_path: Path) -> None:
+    old, new, other = Authority("One"), Authority("One"), Authority("Other")
+    path = tmp_path / "crl.pem"
+    path.write_bytes(new.revoke())
+    with pytest.raises(ConfigurationInvalid, match="another key"):
+        RevocationLists.read(path, (old.certificate, new.certificate), HOUR)
+    # An authority without any list is known by its name: its clients are not believed.
+    judge, authorities = ClientCertificates(), (new.certificate, other.certificate)
+    judge.put(authorities, RevocationLists.read(path, authorities, HOUR))
+    with pytest.raises(RevocationUnknown):
+        look(judge, other.issue(x509.DNSName("a")))
+
+
+def test_an_authority_is_its_key_not_its_name() -> None:
+    old, new = Authority("One"), Authority("One")
+    judge, issued = ClientCertificates(), old.issue(x509.DNSName("a"))
+    judge.put((old.certificate,), None)
+    for _ in range(2):
+        look(judge, issued)
+    judge.put((new.certificate,), None)
+    with pytest.raises(CertificateRevoked, match="not believed"):
+        look(judge, issued)
+    look(judge, new.issue(x509.DNSName("a")))
+
+
 def test_a_part_of_a_list_is_none(tmp_path: Path) -> None:
     one = Authority("One")
     path = tmp_path / "crl.pem"

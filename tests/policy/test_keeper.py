@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from appliance.errors import NotAuthorised, PolicyInvalid, PolicyOutdated, PolicyUnsigned
+from appliance.errors import LedgerUnavailable, NotAuthorised, PolicyInvalid, PolicyOutdated, PolicyUnsigned
 from appliance.ledger.ledger import Ledger
 from appliance.policy import keeper as keepers
 from appliance.policy.authority import Authority
@@ -276,5 +276,54 @@ async def test_what_would_change_is_said_before_it_does(desk: Desk, ledger_url: 
             "+ number = 2",
         ]
         assert "policy-in-force" not in [one["event"] for one in lines]
+    finally:
+        await ledger.close()
+
+
+async def test_what_may_pass_is_tried_again_and_told_of_once(
+    desk: Desk, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revocation that comes in a bad moment is in force as soon as the moment is over."""
+    found, authority, ledger = await keeper(desk, ledger_url)
+    try:
+        desk.put(policy_text(client("alice")), ALICE, BOB)
+        await found.look()
+        desk.put(policy_text(client("alice", is_revoked=True), number=2), ALICE, BOB)
+        with monkeypatch.context() as patch, capture_logs() as lines:
+
+            async def fail(*_: object, **__: object) -> int:
+                raise LedgerUnavailable("away for a moment")
+
+            patch.setattr(Ledger, "raise_mark", fail)
+            for _ in range(5):
+                await found.look()
+        assert [line["event"] for line in lines] == ["policy-found", "policy-refused"]
+        assert authority.policy is not None
+        assert authority.policy.number == 1
+        await found.look()
+        assert authority.policy.number == 2
+        # What is wrong in itself is not tried again.
+        (desk.folder / "policy.toml").write_text("rubbish")
+        with capture_logs() as lines:
+            for _ in range(3):
+                await found.look()
+        assert [line["event"] for line in lines] == ["policy-refused"]
+    finally:
+        await ledger.close()
+
+
+async def test_another_worker_is_a_reason_to_look(desk: Desk, ledger_url: str) -> None:
+    module = Module(*PEOPLE)
+    found, authority, ledger = await keeper(desk, ledger_url, module)
+    try:
+        desk.put(policy_text(client("alice")), ALICE, BOB)
+        await found.look()
+        policy = desk.put(policy_text(client("alice"), client("bob"), number=2))
+        await found.look()
+        for change in ("connections", "generation"):
+            module.held = replace(module.held, policy_number=2, policy_digest=policy.digest)
+            setattr(module, change, getattr(module, change) + 1)
+            await found.look()
+            assert authority.policy == policy
     finally:
         await ledger.close()

@@ -153,3 +153,22 @@ async def test_counters_are_not_forgotten_because_a_clock_was_ahead(ledger_url: 
         assert isinstance(await world.outcome(sales(4)[-1]), LimitExceeded)
     finally:
         await world.close()
+
+
+def test_what_was_refused_does_not_push_out_what_was_issued(monkeypatch: pytest.MonkeyPatch) -> None:
+    from appliance.policy import signals as watched
+
+    monkeypatch.setattr(watched, "_SUBJECTS_MAX", 50)
+    signals = Signals(lambda: 1000.0)
+    signals.put(policy(client("alice"), '[[signal]]\nkind = "velocity"\nmost = 3\nminutes = 60\n'))
+
+    def asked(number: int) -> list[Asked]:
+        return [Asked(client="alice", supply_groups=("201457",), token_class=0, subclass=0, meter=number)]
+
+    for _ in range(3):
+        signals.see(asked(1), datetime(2026, 11, 29))
+    for number in range(2, 1000):
+        signals.see(asked(number), datetime(2026, 11, 29))
+        signals.unsee(asked(number))
+    signals.see(asked(1), datetime(2026, 11, 29))
+    assert sum(signals.counts.values()) == 1
