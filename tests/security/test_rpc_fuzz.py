@@ -10,10 +10,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
+from keywatt.audit.v1 import audit_pb2
+from keywatt.certification.v1 import certification_pb2
+from keywatt.vending.v1 import vending_pb2
 
 from appliance.client.client import KeywattClient
+from tests.appliance.test_approvals import wrapped
 from tests.appliance.test_transport import secure_channel
-from tests.faults.test_policy import every_call, request
+from tests.faults.test_policy import APART, every_call, request
 from tests.policy.governed import client_name, govern
 from tests.policy.texts import client, limit
 from tests.support.system import System, running
@@ -21,6 +26,7 @@ from tests.support.system import System, running
 ROUNDS = int(os.environ.get("KEYWATT_FUZZ", "250"))
 BAD = frozenset({grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED})
 GROWTH_MAX = 24 * 1024
+VENDING, AUDIT = "/keywatt.vending.v1.VendingService/", "/keywatt.audit.v1.AuditService/"
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +68,23 @@ def resident(pid: int) -> int:
     return int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1])
 
 
+def apart(asked: KeywattClient) -> list[tuple[str, bytes]]:
+    """Return the calls of many requests and many answers, each with a request that would be good."""
+    several = [wrapped(one) for _, one in every_call(asked)[:4]]
+    return [
+        (VENDING + "BatchIssueTokens", vending_pb2.BatchIssueTokensRequest(requests=several).SerializeToString()),
+        (VENDING + "StreamIssueTokens", vending_pb2.StreamIssueTokensRequest(requests=several).SerializeToString()),
+        (AUDIT + "ListLeaves", audit_pb2.ListLeavesRequest(start_index=1, count=3).SerializeToString()),
+    ]
+
+
 def test_mutated_requests_to_every_call(system: System) -> None:
     source = random.Random(20261129)
     with KeywattClient(system.profile) as asked, secure_channel(system) as channel:
         calls = [(method_path(method), message.SerializeToString()) for method, message in every_call(asked)]
-        assert len({path for path, _ in calls}) >= 14
+        calls += apart(asked)
+        assert {path.rsplit("/", 1)[1] for path, _ in apart(asked)} == APART
+        assert {_call(channel, path, octets) for path, octets in apart(asked)} == {grpc.StatusCode.OK}
         pid, worker = system.appliance_pid, system.worker_pid
         seen: Counter[grpc.StatusCode] = Counter()
         before = 0
@@ -86,9 +104,36 @@ def test_mutated_requests_to_every_call(system: System) -> None:
     assert "Traceback" not in log
 
 
+def test_mutated_requests_for_a_reset() -> None:
+    source = random.Random(20261129)
+    path = "/keywatt.certification.v1.CertificationService/ResetTokenIdentifiers"
+    octets = certification_pb2.ResetTokenIdentifiersRequest().SerializeToString()
+    with running("certification") as found, secure_channel(found) as channel:
+        assert _call(channel, path, octets) is grpc.StatusCode.OK
+        seen = {_call(channel, path, mutated(source, octets)) for _ in range(ROUNDS)}
+    assert seen <= {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def _follows(octets: bytes) -> bool:
+    """Return whether a request asks for what has no end of its own."""
+    try:
+        return audit_pb2.ListLeavesRequest.FromString(octets).follow
+    except DecodeError:
+        return False
+
+
 def _call(channel: grpc.Channel, path: str, octets: bytes) -> grpc.StatusCode:
     try:
-        channel.unary_unary(path)(octets, timeout=10)
+        match path.rsplit("/", 1)[1]:
+            case "StreamIssueTokens":
+                for _ in channel.stream_stream(path)(iter([octets, octets]), timeout=10):
+                    pass
+            case "ListLeaves":
+                if not _follows(octets):
+                    for _ in channel.unary_stream(path)(octets, timeout=10):
+                        pass
+            case _:
+                channel.unary_unary(path)(octets, timeout=10)
     except grpc.RpcError as error:
         call: grpc.Call = error  # type: ignore[assignment]  # every error of a call is one
         return call.code()
@@ -104,8 +149,7 @@ def test_nested_and_oversized_messages(system: System) -> None:
             length >>= 7
         nested = b"\x0a" + head + bytes([length]) + nested
     with KeywattClient(system.profile) as asked, secure_channel(system) as channel:
-        for method, _ in every_call(asked):
-            path = method_path(method)
+        for path in [method_path(method) for method, _ in every_call(asked)] + [path for path, _ in apart(asked)]:
             assert _call(channel, path, nested) not in BAD
             assert _call(channel, path, bytes(2 * 1024 * 1024)) is grpc.StatusCode.RESOURCE_EXHAUSTED
         asked.issue(asked.vending.IssueCreditToken, request(78))
