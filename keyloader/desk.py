@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import termios
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ _ESCAPE = 0x1B
 _INTRODUCERS = frozenset(b"[O")
 _FINAL_FIRST, _FINAL_LAST = 0x40, 0x7E
 _CONFIRMED = 8
+_WAIT = 0.25
 
 
 class Desk:
@@ -81,6 +83,9 @@ class Desk:
             raise CeremonyStopped("there is nobody to ask: standard input is closed")
         while True:
             try:
+                # Ctrl-C just before a wait does not end it, so that each wait is short.
+                while self._source.isatty() and not select.select([self._source], [], [], _WAIT)[0]:
+                    pass
                 line = self._source.readline()
             except UnicodeDecodeError:
                 line = "\N{REPLACEMENT CHARACTER}"
