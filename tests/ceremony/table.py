@@ -81,7 +81,8 @@ def at_terminal(arguments: Sequence[str], user: dict[str, Any] | None = None, **
     """Run the key loader on a terminal of its own."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [PROGRAM, *arguments],
+        # As a terminal's shell starts it: one that runs the tests in the background has Ctrl-C ignored.
+        ["env", "--default-signal=INT", PROGRAM, *arguments],
         stdin=slave,
         stdout=slave,
         stderr=slave,
