@@ -178,7 +178,7 @@ class ApprovalService(approval_pb2_grpc.ApprovalServiceServicer):
         except LedgerUnavailable:
             # It may have been issued: then it is too late to reject it.
             raise
-        except Exception:
+        except Exception:  # whatever refused it, nothing was issued: it can be rejected or executed again
             await self._proposals.give_back(proposal.id)
             raise
         self._tell("proposal-executed", proposal, client)

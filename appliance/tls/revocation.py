@@ -116,8 +116,9 @@ def _key_of(authority: x509.Certificate) -> bytes:
 def _read(found: x509.CertificateRevocationList, authorities: Sequence[x509.Certificate], path: Path) -> _List:
     for authority in authorities:
         public = authority.public_key()
-        # What other keys there are cannot sign.
-        if authority.subject == found.issuer and found.is_signature_valid(public):  # type: ignore[arg-type]
+        if authority.subject != found.issuer:
+            continue
+        if found.is_signature_valid(public):  # type: ignore[arg-type]  # what other keys there are cannot sign
             break
     else:
         raise ConfigurationInvalid(f"tls: {path}: a list is not signed by an authority of tls.client_ca")
